@@ -1,0 +1,305 @@
+"""Runs: build the model, open the data, extract once, evaluate every head, record each run; what is recorded is never done twice."""
+
+import hashlib
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import models
+from harness import provenance
+from harness.plan import Job, compile_for
+from harness.progress import Progress
+from leaderboards.results import Identity, Journal, Record
+from models.common.backbone import Backbone
+from models.common.bands import Transform
+from models.common.card import Card
+from models.common.errors import UserError
+from models.common.weights import Located, module_digest
+from tasks import knn, linear_probe
+from tasks.common import low_data
+from tasks.common.augmentation import epoch_features
+from tasks.common.features import Compute, Table, extract
+from tasks.common.splits import Result, Split
+from tasks.data import catalogue
+from tasks.data.dataset import SPLITS, Dataset
+from tasks.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line decided, besides the plan."""
+
+    protocol: Protocol
+    weights: str
+    label: str
+    cache: Path
+    store: Path
+    compute: Compute
+    limit: int | None
+    force: bool
+    strict: bool
+    verbose: bool
+
+
+@dataclass
+class Outcome:
+    """What a call of `run` did: counts of runs, and failures as (what, reason, mendable by the caller)."""
+
+    computed: int = 0
+    already_done: int = 0
+    extracted: int = 0
+    failures: list[tuple[str, str, bool]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Model:
+    """One backbone, built when first needed and checked to have stayed the same when it is let go."""
+
+    def __init__(self, card: Card, located: Located, options: Options) -> None:
+        self.card, self.located, self.options = card, located, options
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        weights = self.options.weights if self.located.kind != "none" else "random"
+        return models.build(self.card.label, weights, self.options.cache).to(self.options.compute.device)
+
+    @cached_property
+    def digest(self) -> str:
+        return module_digest(self.backbone)
+
+    def get(self) -> Backbone:
+        """The backbone, its digest taken before anything is computed with it."""
+        _ = self.digest
+        return self.backbone
+
+    def close(self) -> None:
+        """Refuse to go on if a frozen evaluation has changed the backbone."""
+        if "digest" in self.__dict__ and module_digest(self.backbone) != self.digest:
+            raise RuntimeError(f"{self.card.label}: the frozen backbone changed while it was evaluated")
+        self.__dict__.pop("backbone", None)
+
+
+def run(
+    jobs: Sequence[Job], located: dict[str, Located], options: Options, journal: Journal, progress: Progress
+) -> Outcome:
+    """Do every job, model by model and data set by data set. A failure is recorded with its reason, and the rest goes on."""
+    outcome = Outcome()
+    for label, of_model in groupby(jobs, key=lambda job: job.card.label):
+        of_model = list(of_model)
+        model = Model(of_model[0].card, located[label], options)
+        for name, group in groupby(of_model, key=lambda job: job.dataset.name):
+            group = list(group)
+            progress.prefix = f"{label} on "
+            try:
+                _evaluate(model, group, options, journal, progress, outcome)
+            except (UserError, OSError) as error:
+                mendable = isinstance(error, UserError)
+                outcome.failures.append((f"{label} on {name}", str(error), mendable))
+                _record_failure(model, group, options, journal, str(error))
+            except Exception as error:  # one broken run must not lose the sweep; its traceback is shown and kept
+                outcome.failures.append((f"{label} on {name}", traceback.format_exc(), False))
+                _record_failure(model, group, options, journal, f"{type(error).__name__}: {error}")
+        model.close()
+    progress.prefix = ""
+    progress.close()
+    return outcome
+
+
+class Opened:
+    """A data set under one model's transform: identities of its runs, and its features once they are needed."""
+
+    def __init__(self, model: Model, dataset: Dataset, progress: Progress) -> None:
+        self.model, self.dataset, self.options, self.progress = model, dataset, model.options, progress
+        self.transform: Transform = compile_for(model.card, dataset.bands, self.options.protocol)
+        self.pooled = self.options.protocol.pooled_of(model.card.label)
+        self.names = {split: dataset.splits[split][: self.options.limit] for split in SPLITS}
+
+    def train_names(self, fraction: str) -> tuple[str, ...]:
+        return low_data.train_names(self.dataset, fraction)[: self.options.limit]
+
+    def identity(self, job: Job, seed: int | None) -> Identity:
+        """What makes this run this run."""
+        names = [self.train_names(job.fraction), self.names["val"], self.names["test"]]
+        digest = hashlib.sha256("\n\n".join("\n".join(part) for part in names).encode()).hexdigest()[:16]
+        return identity(self.model, job, seed, self.transform.mode.name, self.dataset.version, digest)
+
+    @cached_property
+    def table(self) -> Table:
+        """Pooled features of every image of every split, in one pass."""
+        names = [name for split in SPLITS for name in self.names[split]]
+        return extract(
+            self.model.get,
+            self.dataset,
+            names,
+            self.transform,
+            pooled=self.pooled,
+            weights_digest=self.model.located.digest,
+            card_revision=f"{self.model.card.label} {self.model.card.revision}",
+            store=self.options.store,
+            compute=self.options.compute,
+            progress=self.progress,
+            strict=self.options.strict,
+        )
+
+    @cached_property
+    def labels(self) -> dict[str, Any]:
+        return {name: self.dataset.label(name) for split in SPLITS for name in self.names[split]}
+
+    def split(self, names: Sequence[str]) -> Split:
+        return Split(self.table.rows(names), _labels([self.labels[name] for name in names]), tuple(names))
+
+
+def identity(model: Model, job: Job, seed: int | None, mode: str, version: str, split_digest: str) -> Identity:
+    """The semantic fields of a run, and nothing else: workers, device and batch size are provenance."""
+    card, options = model.card, model.options
+    return Identity(
+        model=card.name,
+        variant=card.variant,
+        weights=model.located.digest,
+        card_revision=card.revision,
+        mode=mode,
+        dataset=job.dataset.name,
+        dataset_version=version,
+        split_digest=split_digest,
+        task=job.task,
+        protocol=options.protocol.name,
+        switches=options.protocol.switches(job.task, job.dataset.name, card.label),
+        train_fraction=job.fraction,
+        draw=0,
+        seed=seed,
+        limit=options.limit,
+        precision=options.compute.precision,
+    )
+
+
+def _labels(labels: list[Any]) -> torch.Tensor:
+    """Integers -> (N,) int64; 0/1 vectors -> (N, C) int64."""
+    return torch.stack([torch.as_tensor(label, dtype=torch.int64) for label in labels])
+
+
+def _open(group: Sequence[Job], options: Options) -> Dataset:
+    job = group[0]
+    dataset = catalogue.open_dataset(job.dataset, job.path, options.protocol.band_names)
+    if options.strict and dataset.warnings:
+        raise UserError(f"{job.dataset.name}: {dataset.warnings[0]} (--strict makes warnings errors)")
+    return dataset
+
+
+def _evaluate(
+    model: Model, group: Sequence[Job], options: Options, journal: Journal, progress: Progress, outcome: Outcome
+) -> None:
+    """All jobs of one model on one data set."""
+    dataset = _open(group, options)
+    opened = Opened(model, dataset, progress)
+    if options.verbose:
+        for line in (*dataset.warnings, *getattr(dataset, "notes", ()), *opened.transform.describe()):
+            progress.line(f"{model.card.label} on {dataset.card.name}: {line}")
+    done = set() if options.force else journal.done()
+    for job in group:
+        identities = {seed: opened.identity(job, seed) for seed in job.seeds}
+        todo = [seed for seed in job.seeds if identities[seed].run_id not in done]
+        outcome.already_done += len(job.seeds) - len(todo)
+        started = time.time()
+        for seed, result in _results(job, todo, opened):
+            record = Record(
+                identity=identities[seed],
+                status="ok",
+                metrics=result.metrics,
+                primary=_primary(job, options.protocol),
+                modality=dataset.card.modality,
+                provenance=_provenance(opened, options, result, time.time() - started),
+            )
+            journal.append(record, result.samples, force=options.force)
+            outcome.computed += 1
+            started = time.time()
+    if "table" in opened.__dict__:
+        outcome.extracted += opened.table.extracted
+        outcome.warnings += [f"{dataset.card.name}: {line}" for line in (*dataset.warnings, *opened.table.warnings)]
+
+
+def _primary(job: Job, protocol: Protocol) -> str:
+    multilabel = job.dataset.label == "multilabel"
+    if job.task == "knn":
+        return knn.primary(multilabel, protocol.knn)
+    return linear_probe.primary(multilabel, protocol.linear_probe)
+
+
+def _results(job: Job, seeds: Sequence[int | None], opened: Opened) -> Iterator[tuple[int | None, Result]]:
+    """The result of each seed; every seed is computed alone, so that it is the same whichever others run beside it."""
+    if not seeds:
+        return
+    protocol, card = opened.options.protocol, opened.dataset.card
+    multilabel = card.label == "multilabel"
+    train_names = opened.train_names(job.fraction)
+    train, val, test = (opened.split(names) for names in (train_names, opened.names["val"], opened.names["test"]))
+    if job.task == "knn":
+        yield None, knn.evaluate(train, val, test, card.num_classes, multilabel, protocol.knn)
+        return
+    switches = protocol.linear_probe.for_dataset(card.name)
+    exact = (
+        linear_probe.logistic(train, val, test, card.num_classes, multilabel, switches) if switches.logistic else None
+    )
+    for seed in seeds:
+        assert seed is not None, "linear probing is seeded"
+
+        def train_epoch(epoch: int, seed: int = seed) -> Split:
+            features = epoch_features(
+                opened.model.get(),
+                opened.dataset,
+                train_names,
+                opened.transform,
+                pooled=opened.pooled,
+                switches=switches,
+                seed=seed,
+                epoch=epoch,
+                compute=opened.options.compute,
+                progress=opened.progress,
+            )
+            return Split(features, train.labels, train.names)
+
+        fresh = None if switches.uses_stored_features else train_epoch
+        result = linear_probe.evaluate(train, val, test, card.num_classes, multilabel, seed, switches, fresh)
+        yield seed, result if exact is None else _joined(result, exact)
+
+
+def _joined(first: Result, second: Result) -> Result:
+    """Two results of the same test images as one; their metrics have different names."""
+    return Result(
+        first.metrics | second.metrics,
+        first.samples | second.samples,
+        first.choices | second.choices,
+        first.notes + second.notes,
+    )
+
+
+def _provenance(opened: Opened, options: Options, result: Result, seconds: float) -> dict[str, Any]:
+    table = opened.table
+    return {
+        **provenance.machine(options.compute.device),
+        "label": options.label,
+        "batch_size": options.compute.batch,
+        "seconds": round(seconds, 3),
+        "images_encoded": table.extracted,
+        "warnings": [*opened.dataset.warnings, *table.warnings, *opened.transform.notes, *result.notes],
+        "dataset_notes": list(getattr(opened.dataset, "notes", ())),
+        "transform": opened.transform.describe(),
+        "choices": result.choices,
+    }
+
+
+def _record_failure(model: Model, group: Sequence[Job], options: Options, journal: Journal, reason: str) -> None:
+    """Failed runs are records too. Where the data set could not be opened, its version is unknown and says so."""
+    facts = {**provenance.machine(options.compute.device), "label": options.label}
+    for job in group:
+        for seed in job.seeds:
+            unknown = identity(model, job, seed, "unknown", "unknown", "unknown")
+            journal.append(
+                Record(unknown, "failed", {}, modality=job.dataset.modality, provenance=facts, reason=reason)
+            )

@@ -1,0 +1,96 @@
+"""From words on the command line to cards, cells, protocol and weights. Standard library and cards only: no torch."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import models
+import tasks
+from models.common.card import Card
+from models.common.errors import UserError, choose
+from models.common.weights import Located, locate
+from tasks.data import catalogue
+from tasks.data.dataset import DatasetCard
+from tasks.protocols import PROTOCOLS, Protocol
+from tasks.suites import SUITES, Cell, cells, tasks_for
+
+CUSTOM = "custom"
+
+
+def cards(labels: Sequence[str] | None) -> list[Card]:
+    """The cards asked for, each once; `all` is every model's default variant."""
+    if not labels:
+        raise UserError(f"--model is missing; known: {', '.join(models.names())}, or `all`")
+    expanded = [name for label in labels for name in (models.names() if label == "all" else [label])]
+    found = {card.label: card for card in map(models.card, expanded)}
+    return list(found.values())
+
+
+def suite_cells(options: argparse.Namespace) -> tuple[str, list[tuple[Cell, DatasetCard]]]:
+    """The suite's name (`custom` for bare data sets) and its cells with their data-set cards."""
+    if options.suite:
+        name = choose("suite", options.suite, SUITES)
+        chosen = list(SUITES[name].cells)
+        if options.dataset:
+            wanted = {catalogue.card(dataset).name for dataset in options.dataset}
+            chosen = [cell for cell in chosen if cell.dataset in wanted]
+            if not chosen:
+                raise UserError(
+                    f"suite {name!r} holds none of {', '.join(sorted(wanted))}; leave --suite out to run them"
+                )
+    elif options.dataset:
+        name = CUSTOM
+        chosen = [
+            cell for dataset in options.dataset for cell in cells(dataset, tasks_for(catalogue.card(dataset).label))
+        ]
+    else:
+        raise UserError(f"give --suite or --dataset; suites: {', '.join(SUITES)}")
+    if options.task:
+        for task in options.task:
+            choose("task", task, tasks.TASKS)
+        chosen = [cell for cell in chosen if cell.task in options.task]
+        if not chosen:
+            raise UserError(f"none of the data sets has task {', '.join(options.task)}")
+    return name, [(cell, catalogue.card(cell.dataset)) for cell in chosen]
+
+
+def protocol(options: argparse.Namespace) -> Protocol:
+    """The preset asked for (default: the suite's, `clean` without a suite) with the switches that --set and --seeds change."""
+    suite = SUITES[choose("suite", options.suite, SUITES)] if options.suite else None
+    name = options.protocol or (suite.protocol if suite else "clean")
+    chosen = PROTOCOLS[choose("protocol", name, PROTOCOLS)]
+    assignments = [part for text in options.switches for part in split_assignments(text)]
+    if options.seeds:
+        assignments.append(f"seeds={','.join(options.seeds)}")
+    return chosen.with_switches(assignments)
+
+
+def split_assignments(text: str) -> list[str]:
+    """`a=1,b=2` -> [a=1, b=2]; `knn.k=5,10` stays one assignment, because `10` assigns nothing."""
+    parts: list[str] = []
+    for part in text.split(","):
+        if "=" in part or not parts:
+            parts.append(part)
+        else:
+            parts[-1] += f",{part}"
+    return parts
+
+
+def weights(choice: str, cache: Path, fetch: bool) -> Callable[[Card], Located | str]:
+    """How to find a model's weights; a string is the reason why there are none. `fetch` downloads what is published."""
+
+    def find(card: Card) -> Located | str:
+        from models.common.weights import fetch as download
+
+        try:
+            located = locate(card, choice, cache)
+            if located.kind == "official" and located.path is None:
+                if not fetch:
+                    return located
+                download(card, cache)
+                located = locate(card, choice, cache)
+            return located
+        except UserError as error:
+            return str(error)
+
+    return find

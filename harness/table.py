@@ -1,0 +1,37 @@
+"""The leaderboard of a suite: written from the journal, and shown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from leaderboards import ranks
+from leaderboards.ranks import Leaderboard
+from leaderboards.results import Journal
+from leaderboards.table import Cell as TableCell
+from tasks.data.dataset import DatasetCard
+from tasks.suites import Cell
+
+
+def write(journal: Journal, suite: str, cells: Sequence[tuple[Cell, DatasetCard]], out: Path) -> Leaderboard:
+    """Write `<suite>.csv` and `<suite>_ranks.csv` into `out`."""
+    named = [TableCell(cell.dataset, cell.task, card.modality, cell.primary) for cell, card in cells]
+    return ranks.build(journal, suite, named, out)
+
+
+def show(board: Leaderboard) -> None:
+    """Print the table, what a reader must know about it, and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = ranks.summary(board)
+    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    if lines:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for number, column in enumerate(lines[0]):
+            words = column.replace("_", " ")
+            table.add_column(words, justify="left" if number == 0 else "right", overflow="fold")
+        for line in lines:
+            table.add_row(*line.values())
+        console.print(table)
+    for note in board.notes:
+        print(f"note: {note}")
+    print(f"wrote {board.csv} and {board.ranks}")

@@ -1,0 +1,90 @@
+"""The shape of a data set: a card that plans without opening anything, and a reader that gives patches in sensor units."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from models.common.spectral import Band
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What a data set is, readable without opening it.
+
+    `label`: `class` (one integer), `multilabel` (0/1 vector), `mask` (integer map) or `change` (mask of a pair).
+    `bands` stand in the order of the files. `size` is the native patch size in pixels, `gsd` that of the pixels in
+    metres. `modality` is the column group of the rank table: `optical` or `ms`. `splits` counts images per split (0:
+    unknown). `family` names the reader, `location` the folder below the data root, `ignore` the label that is no class
+    (-1: none). `revision` rises when the reader is corrected.
+    """
+
+    name: str
+    title: str
+    label: str
+    classes: tuple[str, ...]
+    bands: tuple[Band, ...]
+    size: int
+    gsd: float
+    modality: str
+    family: str
+    location: str
+    splits: tuple[int, int, int] = (0, 0, 0)
+    aliases: tuple[str, ...] = ()
+    ignore: int = -1
+    licence: str = ""
+    citation: str = ""
+    origin: str = ""
+    notes: str = ""
+    revision: int = 1
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+class Dataset(Protocol):
+    """An opened data set. `splits` holds sample names per split, in a fixed order; nothing is shuffled here.
+
+    `bands` are those of the card as found and corrected, with their statistics; `version` is a digest of what was
+    found on disk (it enters the run's identity); `warnings` go into every row; `root` is where it was found.
+    """
+
+    card: DatasetCard
+    root: Path
+    splits: dict[str, tuple[str, ...]]
+    version: str
+    warnings: list[str]
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """The bands with their statistics; a reader may compute these when they are first asked for."""
+        ...
+
+    def read(self, name: str, bands: Sequence[str]) -> "np.ndarray":
+        """One patch in sensor units, (C, H, W) in the order of `bands` (canonical names), in the stored dtype."""
+        ...
+
+    def label(self, name: str) -> Any:
+        """The label of one sample: int, or an integer array (multi-label vector, or mask (H, W))."""
+        ...
+
+    def partitions(self) -> dict[str, tuple[str, ...]]:
+        """Named training subsets that the data set itself ships (GEO-Bench: `0.01x_train` ...); empty if none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A data set that is not on this machine, and what to do about it."""
+
+    name: str
+    remedy: str = field(default="")
+
+    def __str__(self) -> str:
+        return f"{self.name}: not on this machine; {self.remedy}"
