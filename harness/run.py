@@ -1,4 +1,4 @@
-"""Runs: build the model, open the data, extract once, evaluate every head, record each run; what is recorded is never done twice."""
+"""Runs: build the model, open the data, extract once, evaluate every head, record. What is recorded is never done twice."""
 
 import hashlib
 import time
@@ -16,7 +16,7 @@ import models
 from harness import provenance
 from harness.plan import Job, compile_for
 from harness.progress import Progress
-from leaderboards.results import Identity, Journal, Record
+from leaderboards.results import Identity, Journal, JournalError, Record
 from models.common.backbone import Backbone
 from models.common.bands import Transform
 from models.common.card import Card
@@ -97,15 +97,19 @@ def run(
         for name, group in groupby(of_model, key=lambda job: job.dataset.name):
             group = list(group)
             progress.prefix = f"{label} on "
+            # Where the data set could not even be opened, its version is unknown, and the record of the failure says so.
+            pending = {_key(job, seed): identity(model, job, seed) for job in group for seed in job.seeds}
             try:
-                _evaluate(model, group, options, journal, progress, outcome)
-            except (UserError, OSError) as error:
+                _evaluate(model, group, pending, journal, progress, outcome)
+            except JournalError:
+                raise
+            except Exception as error:  # one broken run must not lose the sweep
                 mendable = isinstance(error, UserError)
-                outcome.failures.append((f"{label} on {name}", str(error), mendable))
-                _record_failure(model, group, options, journal, str(error))
-            except Exception as error:  # one broken run must not lose the sweep; its traceback is shown and kept
-                outcome.failures.append((f"{label} on {name}", traceback.format_exc(), False))
-                _record_failure(model, group, options, journal, f"{type(error).__name__}: {error}")
+                reason = str(error) if mendable else traceback.format_exc()
+                outcome.failures.append((f"{label} on {name}", reason, mendable))
+                facts = {**provenance.machine(options.compute.device), "label": options.label}
+                for failed in pending.values():
+                    journal.append(Record(failed, "failed", {}, "", group[0].dataset.modality, facts, reason))
         model.close()
     progress.prefix = ""
     progress.close()
@@ -156,7 +160,14 @@ class Opened:
         return Split(self.table.rows(names), _labels([self.labels[name] for name in names]), tuple(names))
 
 
-def identity(model: Model, job: Job, seed: int | None, mode: str, version: str, split_digest: str) -> Identity:
+def identity(
+    model: Model,
+    job: Job,
+    seed: int | None,
+    mode: str = "unknown",
+    version: str = "unknown",
+    split_digest: str = "unknown",
+) -> Identity:
     """The semantic fields of a run, and nothing else: workers, device and batch size are provenance."""
     card, options = model.card, model.options
     return Identity(
@@ -184,6 +195,11 @@ def _labels(labels: list[Any]) -> torch.Tensor:
     return torch.stack([torch.as_tensor(label, dtype=torch.int64) for label in labels])
 
 
+def _key(job: Job, seed: int | None) -> tuple[str, str, int | None]:
+    """What tells one run of a data set from another."""
+    return job.task, job.fraction, seed
+
+
 def _open(group: Sequence[Job], options: Options) -> Dataset:
     job = group[0]
     dataset = catalogue.open_dataset(job.dataset, job.path, options.protocol.band_names)
@@ -193,9 +209,15 @@ def _open(group: Sequence[Job], options: Options) -> Dataset:
 
 
 def _evaluate(
-    model: Model, group: Sequence[Job], options: Options, journal: Journal, progress: Progress, outcome: Outcome
+    model: Model,
+    group: Sequence[Job],
+    pending: dict[tuple[str, str, int | None], Identity],
+    journal: Journal,
+    progress: Progress,
+    outcome: Outcome,
 ) -> None:
-    """All jobs of one model on one data set."""
+    """All jobs of one model on one data set; `pending` always holds the runs that are not recorded yet."""
+    options = model.options
     dataset = _open(group, options)
     opened = Opened(model, dataset, progress)
     if options.verbose:
@@ -203,13 +225,17 @@ def _evaluate(
             progress.line(f"{model.card.label} on {dataset.card.name}: {line}")
     done = set() if options.force else journal.done()
     for job in group:
-        identities = {seed: opened.identity(job, seed) for seed in job.seeds}
-        todo = [seed for seed in job.seeds if identities[seed].run_id not in done]
-        outcome.already_done += len(job.seeds) - len(todo)
+        for seed in job.seeds:
+            pending[_key(job, seed)] = opened.identity(job, seed)
+            if pending[_key(job, seed)].run_id in done:
+                del pending[_key(job, seed)]
+                outcome.already_done += 1
+    for job in group:
+        todo = [seed for seed in job.seeds if _key(job, seed) in pending]
         started = time.time()
         for seed, result in _results(job, todo, opened):
             record = Record(
-                identity=identities[seed],
+                identity=pending[_key(job, seed)],
                 status="ok",
                 metrics=result.metrics,
                 primary=_primary(job, options.protocol),
@@ -217,6 +243,7 @@ def _evaluate(
                 provenance=_provenance(opened, options, result, time.time() - started),
             )
             journal.append(record, result.samples, force=options.force)
+            del pending[_key(job, seed)]
             outcome.computed += 1
             started = time.time()
     if "table" in opened.__dict__:
@@ -292,14 +319,3 @@ def _provenance(opened: Opened, options: Options, result: Result, seconds: float
         "transform": opened.transform.describe(),
         "choices": result.choices,
     }
-
-
-def _record_failure(model: Model, group: Sequence[Job], options: Options, journal: Journal, reason: str) -> None:
-    """Failed runs are records too. Where the data set could not be opened, its version is unknown and says so."""
-    facts = {**provenance.machine(options.compute.device), "label": options.label}
-    for job in group:
-        for seed in job.seeds:
-            unknown = identity(model, job, seed, "unknown", "unknown", "unknown")
-            journal.append(
-                Record(unknown, "failed", {}, modality=job.dataset.modality, provenance=facts, reason=reason)
-            )

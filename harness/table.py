@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import tasks
 from leaderboards import ranks
 from leaderboards.ranks import Leaderboard
 from leaderboards.results import Journal
@@ -12,8 +13,9 @@ from tasks.suites import Cell
 
 
 def write(journal: Journal, suite: str, cells: Sequence[tuple[Cell, DatasetCard]], out: Path) -> Leaderboard:
-    """Write `<suite>.csv` and `<suite>_ranks.csv` into `out`."""
-    named = [TableCell(cell.dataset, cell.task, card.modality, cell.primary) for cell, card in cells]
+    """Write `<suite>.csv` and `<suite>_ranks.csv` into `out`; cells of tasks that this version lacks are in neither."""
+    able = [(cell, card) for cell, card in cells if cell.task in tasks.names()]
+    named = [TableCell(cell.dataset, cell.task, card.modality, cell.primary) for cell, card in able]
     return ranks.build(journal, suite, named, out)
 
 

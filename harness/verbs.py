@@ -10,13 +10,14 @@ from typing import Any
 import models
 from harness import select
 from harness.cli import cache_folder, data_root
+from harness.listing import list_verb
 from harness.plan import Job, Skip, compile_for, plan, skip_lines, without_statistics
 from models.common.card import Card
 from models.common.errors import UserError, choose
 from models.common.weights import Located
 from tasks.common.low_data import fraction_name
 from tasks.data import catalogue, sources
-from tasks.protocols import PROTOCOLS, Protocol
+from tasks.protocols import Protocol
 from tasks.suites import SUITES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -33,7 +34,8 @@ def _planned(
     if choice not in ("official", "random") and len(cards) > 1:
         raise UserError("--weights PATH is one model's checkpoint; give one --model with it")
     root = options.data_root or data_root()
-    if any(card.location.startswith("twin/") for _, card in cells) and fetch:
+    synthetic = {card.name for _, card in cells if card.location.startswith("twin/")}
+    if synthetic and fetch:
         from tasks.data import twin
 
         twin.write(root / "twin")
@@ -50,7 +52,7 @@ def _planned(
         cells,
         protocol,
         fractions=[fraction_name(text) for text in options.train_fraction],
-        find=lambda card: catalogue.find(card, root),
+        find=lambda card: root / card.location if card.name in synthetic else catalogue.find(card, root),
         remedy=sources.remedy,
         weights=weights,
     )
@@ -130,79 +132,25 @@ def _summary(suite: str, protocol: Protocol, outcome: Any, lines: list[str], wri
 
 def plan_verb(options: argparse.Namespace) -> int:
     """Print what a run would do and what it would skip."""
-    suite, protocol, cells, jobs, skips, _ = _planned(options, fetch=False)
+    suite, protocol, cells, jobs, skips, found = _planned(options, fetch=False)
     datasets = dict.fromkeys(cell.dataset for cell, _ in cells)
     print(f"suite {suite}, protocol {protocol.name}: {len(datasets)} data sets, {len(cells)} cells")
     runs = 0
     for job in jobs:
-        transform = compile_for(job.card, without_statistics(job.dataset.bands), protocol)
+        mode = compile_for(job.card, without_statistics(job.dataset.bands), protocol).mode.name
         seeds = "" if job.seeds == (None,) else f", seeds {','.join(map(str, job.seeds))}"
-        images = sum(job.dataset.splits)
-        print(
-            f"  {job.card.label:14} {job.dataset.name:22} {job.task:14} {transform.mode.name:4} train {job.fraction}{seeds}, {images or 'unknown'} images"
-        )
+        images = sum(job.dataset.splits) or "unknown"
+        where = f"{job.card.label:14} {job.dataset.name:22} {job.task:14} {mode:4}"
+        print(f"  {where} train {job.fraction}{seeds}, {images} images")
         runs += len(job.seeds)
+    for label, located in found.items():
+        if located.kind == "official" and located.path is None:
+            print(f"  {label}: its official weights are not on this machine yet; `run` fetches them or says what to do")
     for line in skip_lines(skips):
         print(f"  {line}")
     print(f"{runs} runs in {len(jobs)} jobs; {len(skips)} cells skipped")
     if options.json:
         print(json.dumps({"suite": suite, "runs": runs, "jobs": len(jobs), "skipped": skip_lines(skips)}))
-    return 0
-
-
-def list_verb(options: argparse.Namespace) -> int:
-    """Print what the harness knows, without importing torch."""
-    for flag, wanted in (("transform", "models"), ("diff", "protocols")):
-        if getattr(options, flag) and options.what != wanted:
-            raise UserError(f"--{flag} belongs to `list {wanted}`")
-    if options.what == "models":
-        return _list_transforms(options) if options.transform else _list_models()
-    if options.what == "suites":
-        for suite in SUITES.values():
-            print(f"{suite.name:14} {suite.title} [{suite.protocol}]")
-            for dataset, names in suite.datasets:
-                print(f"    {dataset:24} {', '.join(names)}")
-    if options.what == "datasets":
-        for name in catalogue.names():
-            card = catalogue.card(name)
-            train, val, test = card.splits
-            bands = f"{len(card.bands)} bands"
-            print(
-                f"{name:24} {card.label:10} {card.num_classes:3} classes {bands:9} {card.size:4} px {train:6}/{val}/{test}  {card.title}"
-            )
-    if options.what == "protocols":
-        if options.diff:
-            first, second = (PROTOCOLS[choose("protocol", name, PROTOCOLS)].flat() for name in options.diff)
-            for switch in sorted(first.keys() | second.keys()):
-                if first.get(switch) != second.get(switch):
-                    print(f"{switch:36} {first.get(switch)!s:32} {second.get(switch)}")
-            return 0
-        for protocol in PROTOCOLS.values():
-            print(f"{protocol.name:14} {protocol.title}")
-    return 0
-
-
-def _list_models() -> int:
-    for name in models.names():
-        for variant in models.card(name).variants:
-            card = models.card(f"{name}:{variant}")
-            modes = ", ".join(f"{mode.name} ({len(mode.bands) or 'any'} bands)" for mode in card.inputs)
-            print(f"{card.label:14} {card.parameters_millions:7.1f} M  {modes:32} {card.title}")
-    return 0
-
-
-def _list_transforms(options: argparse.Namespace) -> int:
-    dataset = catalogue.card(options.transform)
-    protocol = PROTOCOLS[choose("protocol", options.protocol, PROTOCOLS)]
-    for name in models.names():
-        for variant in models.card(name).variants:
-            card = models.card(f"{name}:{variant}")
-            print(f"{card.label} on {dataset.name}:")
-            try:
-                lines = compile_for(card, without_statistics(dataset.bands), protocol).describe()
-            except UserError as error:
-                lines = [f"not possible: {error}"]
-            print("".join(f"    {line}\n" for line in lines), end="")
     return 0
 
 
@@ -240,13 +188,15 @@ def data_verb(options: argparse.Namespace) -> int:
     if options.what == "twin":
         from tasks.data import twin
 
-        twin.write(root / "twin", progress)
+        twin.write(root / "twin", lambda done, total: progress("twin", done, total))
         print(f"the synthetic twin is in {root / 'twin'}; use it with --suite demo")
         return 0
     if not options.name:
         raise UserError(f"name the data sets to fetch; known: {', '.join(catalogue.names())}")
     for card in [catalogue.card(name) for name in options.name]:
-        print(f"{card.name} is in {sources.fetch(card.name, root, progress)}")
+        print(
+            f"{card.name} is in {sources.fetch(card.name, root, lambda done, total, name=card.name: progress(name, done, total))}"
+        )
     return 0
 
 

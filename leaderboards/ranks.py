@@ -1,11 +1,13 @@
-"""Average ranks per modality, as in table 4 of DEO (arXiv 2602.19863): 1 is best, ties share their mean rank.
+"""Average ranks per modality, in the manner of table 4 of DEO (arXiv 2602.19863): 1 is best, ties share a mean rank.
 
-The rules. Compared are rows of one protocol, one train fraction and one `limit`, full runs never beside limited ones,
-random weights never beside real ones; a model without weights stands beside the real ones, or beside the random where
-there are no others. On each data set the models present are ranked by the suite's primary number, rounded to the six
-decimals of the CSV. `optical` and `ms` are means over the group's data sets, `overall` is the mean of the two (of a
-suite with one group: that one). A model that lacks a data set which another one of its comparison has is listed after
-the complete ones, with its counts and without means: a gap is said, never filled.
+The ranks printed there do not follow from DEO's own tables 1-3; these are the plain ones, by the following rules.
+
+Compared are rows of one protocol, one train fraction and one `limit`, full runs never beside limited ones, random
+weights never beside real ones; a model without weights stands beside the real ones, or beside the random where there
+are no others. On each data set the models present are ranked by the suite's primary number, rounded to the six decimals
+of the CSV. `optical` and `ms` are means over the group's data sets, `overall` is the mean of the two (of a suite with
+one group: that one). A model that lacks a data set which another one of its comparison has is listed after the complete
+ones, with its counts and without means: a gap is said, never filled.
 """
 
 from collections import Counter, defaultdict

@@ -30,7 +30,8 @@ def adapter(name: str) -> ModuleType:
     if not path.is_file():
         raise UserError(f"no adapter file {name!r}")
     spec = util.spec_from_file_location(f"adapter_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = util.module_from_spec(spec)
     spec.loader.exec_module(module)
     missing = [word for word in ("CARD", "build") if not hasattr(module, word)]

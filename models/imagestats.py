@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CARD = Card(
     name="imagestats",
     title="Band statistics (control)",
-    inputs=(Mode("any", (), "any", (), size=64, multiple=1),),
+    inputs=(Mode("any", (), "any", (), size=0, multiple=1),),
     checkpoint=Checkpoint("none"),
     blocks=(),
     channels=(2, 2, 2, 2),

@@ -1,8 +1,11 @@
-"""Fixtures that every room uses: the shared folder beside the repository, where it is there."""
+"""Fixtures: the shared folder beside the repository, and the command line in a folder of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from harness.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,3 +17,31 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("needs the folder `shared` beside the repository (real imagery and full parity kits)")
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the synthetic twin, written once."""
+    from tasks.data import twin
+
+    root = tmp_path_factory.mktemp("data")
+    twin.write(root / "twin")
+    return root
+
+
+@pytest.fixture
+def harness(
+    tmp_path: Path, demo_data: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> Callable[..., tuple[int, str, str]]:
+    """`harness("run", "--model", ...)` -> (exit code, stdout, stderr); runs and leaderboards go below tmp_path."""
+    monkeypatch.setenv("EO_HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("EO_HARNESS_DATA", str(demo_data))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call

@@ -198,7 +198,8 @@ def _rendering(band: Band, unit: str) -> str:
         return ""
     if (band.unit, unit) not in RENDERINGS:
         raise UserError(
-            f"{band.name} is in unit {band.unit!r} and no rendering leads to {unit!r}; `--set normalisation=dataset` z-scores it as it is"
+            f"{band.name} is in unit {band.unit!r} and no rendering leads to {unit!r}; "
+            "`--set normalisation=dataset` z-scores it as it is"
         )
     return f"{band.unit} -> {unit}"
 

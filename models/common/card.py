@@ -1,4 +1,4 @@
-"""Model cards: what a model eats, where its weights are, what it costs. Standard library only, so `list` and `plan` are instant."""
+"""Model cards: what a model eats, where its weights are, what it costs. Standard library only: `list` answers at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -16,7 +16,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ STORAGES = {
 }
 
 
-# Opcodes that allocate before they read, that call out-of-band providers, or that reach this process's copyreg registry.
+# Opcodes that allocate before they read, want buffers from outside the file, or reach this process's copyreg registry.
 UNUSED = (pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2, pickle.EXT4)
 
 
@@ -143,7 +143,9 @@ def _unpickler(file: IO[bytes], storage: "Callable[[Any], Tensor] | None" = None
     }
 
     class Restricted(pickle._Unpickler):
-        dispatch = {code: step for code, step in pickle._Unpickler.dispatch.items() if bytes([code]) not in UNUSED}
+        dispatch: ClassVar[dict[int, Any]] = {
+            code: step for code, step in pickle._Unpickler.dispatch.items() if bytes([code]) not in UNUSED
+        }
 
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) in known:

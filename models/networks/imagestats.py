@@ -18,19 +18,20 @@ class ImageStats(Backbone):
     def encode(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """The four stages and the vector `default`, of whatever sensor the batch holds first."""
         image = next(iter(batch.images.values()))
-        stages = tuple(local_statistics(image, stride) for stride in self.card.strides)
-        pixels = image.flatten(2)
+        exact = image.double()  # sums of digital numbers over a window need more digits than float32 has
+        stages = tuple(local_statistics(exact, stride).to(image.dtype) for stride in self.card.strides)
+        pixels = exact.flatten(2)
         parts = [pixels.mean(dim=2), pixels.std(dim=2, correction=0)]
         if self.card.build["quantiles"]:
             at = torch.tensor(self.card.build["quantiles"], dtype=pixels.dtype, device=pixels.device)
             parts += torch.quantile(pixels, at, dim=2).unbind(0)
-        return stages, {"default": torch.cat(parts, dim=1)}
+        return stages, {"default": torch.cat(parts, dim=1).to(image.dtype)}
 
 
 def local_statistics(image: Tensor, window: int) -> Tensor:
     """Mean and standard deviation of each band (B, C, H, W) in windows of that side -> (B, 2C, rows, columns).
 
-    In two passes: the mean of squares less the square of the mean would lose a small deviation of large numbers.
+    In two passes, since the mean of squares less the square of the mean may come out below zero.
     """
     rows, columns = image.shape[2:]
     mean = functional.avg_pool2d(image, window, ceil_mode=True)

@@ -116,7 +116,7 @@ def entry(store: Path, key: Mapping[str, Any], rows: int) -> Iterator[Entry]:
     directory = store / name
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / "lock", "w")
+        lock = (directory / "lock").open("w")
     except OSError as error:
         raise UserError(
             f"cannot use {store} as the feature store: {error.strerror}; choose another with --store"

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-
 from tests.support import ROOT
 
 CHANCE = 0.1

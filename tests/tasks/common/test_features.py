@@ -179,7 +179,7 @@ def test_what_a_canary_says_enters_the_table_and_stops_a_strict_run(tmp_path: Pa
 
 
 def test_an_unknown_pooled_vector_is_refused_with_those_there_are(tmp_path: Path):
-    with pytest.raises(UserError, match="no pooled vector of toy 'cls'.*default, raw"):
+    with pytest.raises(UserError, match=r"no pooled vector of toy 'cls'.*default, raw"):
         collect(tmp_path, Noise(NAMES), pooled="cls")
 
 
