@@ -34,7 +34,7 @@ VIT = {
     "checkpoint": Checkpoint(
         "manual",
         file="deo_vit_base_8.pth",
-        where="no file of the ViT is published; any checkpoint of the official training code (key `student`) will do",
+        where="none is published; a checkpoint of the official training code, github.com/wolfilip/DEO-FM",
         container=("student",),
         strip=STRIP,
         ignore=HEADS,

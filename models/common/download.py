@@ -118,7 +118,7 @@ def hub(
             f"{repo} on the Hugging Face hub wants its licence accepted and a token (`hf auth login`)"
         ) from error
     except LocalEntryNotFoundError as error:
-        raise UserError("the Hugging Face hub cannot be reached; is there a network?") from error
+        raise UserError("no network, or the Hugging Face hub is down") from error
     except (OSError, HTTPError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -137,7 +137,7 @@ def _knock(url: str) -> None:
     except (URLError, TimeoutError) as error:
         reason = getattr(error, "reason", error)
         if not isinstance(reason, ssl.SSLError):  # that library brings certificates of its own
-            raise UserError(f"the Hugging Face hub cannot be reached ({reason}); is there a network?") from error
+            raise UserError(f"no network, or the Hugging Face hub is down ({reason})") from error
 
 
 def _verified(path: Path, sha256: str, size: int) -> str:
@@ -164,7 +164,7 @@ def alone(part: Path) -> Iterator[IO[bytes]]:
     """
     while True:
         with open(part, "ab") as file:
-            with suppress(ImportError):  # Windows has no such lock: there, one process at a time
+            with suppress(ImportError, OSError):  # neither Windows nor every network disk has such locks
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -208,7 +208,8 @@ def _all_of_it(url: str, file: IO[bytes], mark: Path, size: int, progress: Progr
             wait = next(waits, None) if reached else None
             if wait is None:
                 reason = getattr(error, "reason", None) or error
-                raise UserError(f"{url} cannot be reached ({reason}); is there a network? A repeat resumes") from error
+                kept = f"; {file.tell()} bytes are kept and a repeat resumes" if file.tell() else ""
+                raise UserError(f"no network, or {url} is down ({one_line(reason)}){kept}") from error
             time.sleep(wait)
 
 

@@ -15,6 +15,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -194,8 +195,7 @@ def _read_zip(path: Path) -> Any:
                 flats[key, dtype] = _typed(whole[start : start + size], dtype)
             return flats[key, dtype]
 
-        with archive.open(entries["data.pkl"]) as pickled:
-            return _unpickler(pickled, storage).load()
+        return _unpickler(BytesIO(archive.read(entries["data.pkl"])), storage).load()
 
 
 def _read_sequence(path: Path) -> Any:

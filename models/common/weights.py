@@ -72,7 +72,7 @@ def fetch(card: Card, cache: Path | None, progress: "Progress | None" = None) ->
 
     path, source = official_path(card, cache), card.checkpoint
     if not path.is_file():
-        remedy = f"put {source.file} from {_origin(source)} at {path}, or run with `--weights random`"
+        remedy = f"put {source.file} at {path} (source: {_origin(source)}), or run with `--weights random`"
         try:
             if source.fetch == "hub":
                 download.hub(source.repo, source.file, path, revision=source.revision, progress=progress)
@@ -131,7 +131,7 @@ def read(path: Path) -> Any:
 
             return load_file(path)
         try:
-            with warnings.catch_warnings(action="ignore"):  # of formats, which the reader of a sentence cannot act upon
+            with warnings.catch_warnings(action="ignore"):  # of formats: nothing the caller can act upon
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=unpickle.is_archive(path))
         except pickle.UnpicklingError:
             return unpickle.read(path)
@@ -265,7 +265,8 @@ def _verify(card: Card, path: Path, cache: Path | None) -> str:
     noted = note.read_text().split() if note.is_file() else []
     if not found.startswith(published):
         raise UserError(
-            f"{path} is not the published file (sha256 {found}, published {published}): delete it and repeat"
+            f"{path} is not the published file (sha256 {found}, published {published}): delete it and repeat, or load "
+            "it by its path"
         )
     if noted and noted[0] != found:
         raise UserError(
@@ -280,7 +281,7 @@ def _verify(card: Card, path: Path, cache: Path | None) -> str:
 
 def _origin(checkpoint: Checkpoint) -> str:
     """Where a person finds the file."""
-    return checkpoint.where or checkpoint.url or f"{checkpoint.repo} on the Hugging Face hub"
+    return checkpoint.url or checkpoint.where or f"{checkpoint.repo} on the Hugging Face hub"
 
 
 def _trouble(path: Path, error: Exception) -> str:

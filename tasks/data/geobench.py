@@ -36,7 +36,7 @@ class GeobenchDataset:
     """An opened GEO-Bench directory (see `tasks.data.dataset.Dataset`). Holds no open file, so workers can share it.
 
     `subsets` are the training partitions; `notes` are lines for the caller to print: what was done to the band names,
-    and which keys of the files are left unread. `version` changes with the band names too.
+    and which keys of the files are left unread.
     """
 
     card: DatasetCard
@@ -351,9 +351,9 @@ def _proof(
 
 
 def _digest(card: DatasetCard, bands: Sequence[Band], files: Sequence[Path], samples: Sequence[tuple[str, int]]) -> str:
-    """sha256 over name and revision, the names given to the keys, the metadata files, sample names and file sizes."""
+    """sha256 over name and revision, keys, metadata files, sample names and file sizes (not the names given to the keys)."""
     digest = hashlib.sha256()
-    head = json.dumps([card.name, card.revision, [(one.key, one.name) for one in bands], samples])
+    head = json.dumps([card.name, card.revision, [one.key for one in bands], samples])
     for part in (head.encode(), *(part for path in sorted(files) for part in (path.name.encode(), _bytes(path)))):
         digest.update(f"{len(part)}:".encode() + part)
     return digest.hexdigest()

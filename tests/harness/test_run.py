@@ -36,7 +36,7 @@ def test_the_demo_table_has_both_data_sets_and_the_control_beats_chance(harness,
     assert {row["weights"] for row in rows} == {"none"}
     assert [row["metric"] for row in rows if row["primary"] == "true"] == ["accuracy", "f1_micro"]
     ranks = read(tmp_path / "O/demo_ranks.csv")
-    assert [(row["model"], row["n_ms"]) for row in ranks] == [("imagestats", "2")]
+    assert [(row["model"], row["n_ms"]) for row in ranks] == [("imagestats:full", "2")]
 
 
 def test_running_again_computes_nothing_and_writes_the_same_bytes(harness, tmp_path):

@@ -65,7 +65,7 @@ def test_a_checkpoint_decides_what_is_built_and_its_digest_is_kept(toy, tmp_path
 
 
 def test_official_weights_come_from_the_cache(toy, tmp_path):
-    with pytest.raises(UserError, match=r"no official weights for toy: .* put toy\.pth from nowhere at"):
+    with pytest.raises(UserError, match=r"no official weights for toy: .* put toy\.pth at .* \(source: nowhere\)"):
         models.build(toy, cache=tmp_path)
     path = tmp_path / "weights" / "toy" / "toy.pth"
     path.parent.mkdir(parents=True)
@@ -109,13 +109,13 @@ def deo_container(state: dict[str, torch.Tensor]) -> dict[str, Any]:
     )
     for head in ("head_ms.mlp.0.weight", "cls_head.weight", "patch_head_late.bias", "patch_head_mid.bias"):
         student[f"_orig_mod.module.{head}"] = torch.ones(2)
-    layer = torch.nn.Linear(2, 2)
+    moments = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(2, 2), "exp_avg_sq": torch.zeros(2, 2)}
     return {
         "student": student,
         "teacher": OrderedDict(
             (name.replace("_orig_mod.", ""), value * 0) for name, value in list(student.items())[:9]
         ),
-        "optimizer": torch.optim.AdamW(layer.parameters()).state_dict(),
+        "optimizer": {"state": {0: moments}, "param_groups": [{"lr": 5e-4, "betas": (0.9, 0.999), "params": [0]}]},
         "epoch": 100,
         "args": argparse.Namespace(arch="swin_b", lr=5e-4, output=Path("out")),
         "dino_loss": {"center": torch.zeros(1, 8)},

@@ -157,6 +157,25 @@ def test_of_equally_good_learning_rates_the_smallest_is_chosen():
     assert result.notes == ("the chosen learning rate 0.01 is the smallest of those tried",)
 
 
+def test_of_equally_good_c_the_smallest_is_chosen():
+    train, val, test = blobs(5, multilabel=False, spread=0.1)
+    result = linear_probe.logistic(train, val, test, 5, False, replace(QUICK, logistic_c=(0.1, 1.0, 10.0)))
+    assert result.choices["c_logistic"] == 0.1
+    assert result.choices["validation_logistic"] == 1.0
+
+
+def test_the_test_split_decides_nothing_and_the_val_split_does():
+    train, val, test = blobs(17, multilabel=False, spread=6.0)
+
+    def choices(val: Split, test: Split) -> list[dict[str, float]]:
+        probe = linear_probe.evaluate(train, val, test, 5, False, 0, QUICK)
+        return [probe.choices, linear_probe.logistic(train, val, test, 5, False, QUICK).choices]
+
+    assert choices(val, test) == choices(val, train)
+    for by_val, by_test in zip(choices(val, test), choices(test, test), strict=True):
+        assert by_val != by_test
+
+
 def test_a_diverged_learning_rate_is_never_chosen():
     train, val, test = blobs(6, multilabel=False, spread=0.3)
     switches = replace(QUICK, optimizer="sgd", learning_rates=(1e-2, 1e38), standardise="none", warmup_epochs=0)
@@ -193,7 +212,8 @@ def test_features_of_every_epoch_are_asked_for_once_with_the_seed():
     fresh = linear_probe.evaluate(train, val, test, 5, False, 2, augmented, train_epoch)
     assert calls == [(epoch, 2) for epoch in range(QUICK.epochs)]
     # The same features each epoch, so the same result as from the store.
-    assert fresh.metrics == linear_probe.evaluate(train, val, test, 5, False, 2, QUICK).metrics
+    stored = linear_probe.evaluate(train, val, test, 5, False, 2, QUICK)
+    np.testing.assert_array_equal(fresh.samples["score"], stored.samples["score"])
     with pytest.raises(UserError, match="needs features of every epoch"):
         linear_probe.evaluate(train, val, test, 5, False, 2, augmented)
     with pytest.raises(ValueError, match="epoch 0 gave other images"):

@@ -324,7 +324,7 @@ def test_official_weights_that_differ_from_the_published_ones_are_refused(tmp_pa
     placed(tmp_path)
     assert weights.locate(card, "official", tmp_path).path is not None
     placed(tmp_path, b"tampered")
-    with pytest.raises(UserError, match=r"is not the published file .*: delete it and repeat"):
+    with pytest.raises(UserError, match=r"is not the published file .*: delete it and repeat, or load"):
         weights.locate(card, "official", tmp_path)
 
 
@@ -338,7 +338,7 @@ def test_weights_that_a_person_must_fetch_say_which_file_goes_where(tmp_path):
         weights.fetch(CARD, tmp_path)
     assert str(caught.value) == (
         "no official weights for toy: they are not on this machine and cannot be fetched by a program; put toy.pth "
-        f"from https://example.org/toy at {tmp_path}/weights/toy/toy.pth, or run with `--weights random`"
+        f"at {tmp_path}/weights/toy/toy.pth (source: https://example.org/toy), or run with `--weights random`"
     )
 
 
@@ -357,7 +357,8 @@ def test_weights_of_a_web_server_are_fetched_verified_and_noted(server, tmp_path
 def test_without_a_network_one_sentence_says_which_file_goes_where(nowhere, tmp_path):
     card = replace(CARD, checkpoint=Checkpoint("https", file="toy.pth", url=f"{nowhere}/toy.pth"))
     with pytest.raises(
-        UserError, match=r"cannot be reached .*; put toy\.pth from .* at .*, or run with `--weights random`"
+        UserError,
+        match=r"no network, or .* is down .*; put toy\.pth at .* \(source: .*\), or run with `--weights random`",
     ):
         weights.fetch(card, tmp_path)
 
