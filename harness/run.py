@@ -37,6 +37,7 @@ class Options:
     """What the command line decided, besides the plan."""
 
     protocol: Protocol
+    preset: Protocol
     weights: str
     label: str
     cache: Path
@@ -59,6 +60,10 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
+class CannotBuild(UserError):
+    """A model that cannot be built fails once, not once per data set."""
+
+
 class Model:
     """One backbone, built when first needed and checked to have stayed the same when it is let go."""
 
@@ -67,8 +72,18 @@ class Model:
 
     @cached_property
     def backbone(self) -> Backbone:
-        weights = self.options.weights if self.located.kind != "none" else "random"
-        return models.build(self.card.label, weights, self.options.cache).to(self.options.compute.device)
+        try:
+            built = models.build(self.card.address, self.options.weights, self.options.cache)
+        except UserError as error:
+            raise CannotBuild(f"{self.card.label}: {error}") from error
+        return built.to(self.options.compute.device)
+
+    @cached_property
+    def revision(self) -> str:
+        """The card's revision; for an adapter file of the caller's own also its content, which changes without notice."""
+        source = self.card.source
+        content = f" {hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]}" if source else ""
+        return f"{self.card.label} {self.card.revision}{content}"
 
     @cached_property
     def digest(self) -> str:
@@ -106,10 +121,13 @@ def run(
             except Exception as error:  # one broken run must not lose the sweep
                 mendable = isinstance(error, UserError)
                 reason = str(error) if mendable else traceback.format_exc()
-                outcome.failures.append((f"{label} on {name}", reason, mendable))
+                what = label if isinstance(error, CannotBuild) else f"{label} on {name}"
+                outcome.failures.append((what, reason, mendable))
                 facts = {**provenance.machine(options.compute.device), "label": options.label}
                 for failed in pending.values():
                     journal.append(Record(failed, "failed", {}, "", group[0].dataset.modality, facts, reason))
+                if isinstance(error, CannotBuild):
+                    break
         model.close()
     progress.prefix = ""
     progress.close()
@@ -132,7 +150,7 @@ class Opened:
         """What makes this run this run."""
         names = [self.train_names(job.fraction), self.names["val"], self.names["test"]]
         digest = hashlib.sha256("\n\n".join("\n".join(part) for part in names).encode()).hexdigest()[:16]
-        return identity(self.model, job, seed, self.transform.mode.name, self.dataset.version, digest)
+        return identity(self.model, job, seed, self.transform.mode.name, self.dataset.version[:16], digest)
 
     @cached_property
     def table(self) -> Table:
@@ -145,7 +163,7 @@ class Opened:
             self.transform,
             pooled=self.pooled,
             weights_digest=self.model.located.digest,
-            card_revision=f"{self.model.card.label} {self.model.card.revision}",
+            card_revision=self.model.revision,
             store=self.options.store,
             compute=self.options.compute,
             progress=self.progress,
@@ -181,7 +199,8 @@ def identity(
         split_digest=split_digest,
         task=job.task,
         protocol=options.protocol.name,
-        switches=options.protocol.switches(job.task, job.dataset.name, card.label),
+        switches=options.protocol.switches(job.task, job.dataset.name, card.label)
+        | ({"adapter": model.revision} if card.source else {}),
         train_fraction=job.fraction,
         draw=0,
         seed=seed,
@@ -191,7 +210,9 @@ def identity(
 
 
 def _labels(labels: list[Any]) -> torch.Tensor:
-    """Integers -> (N,) int64; 0/1 vectors -> (N, C) int64."""
+    """Integers -> (N,) int64; 0/1 vectors -> (N, C) int64; an absent split stays empty."""
+    if not labels:
+        return torch.zeros(0, dtype=torch.int64)
     return torch.stack([torch.as_tensor(label, dtype=torch.int64) for label in labels])
 
 
@@ -240,7 +261,7 @@ def _evaluate(
                 metrics=result.metrics,
                 primary=_primary(job, options.protocol),
                 modality=dataset.card.modality,
-                provenance=_provenance(opened, options, result, time.time() - started),
+                provenance=_provenance(opened, _label(job, options), result, time.time() - started),
             )
             journal.append(record, result.samples, force=options.force)
             del pending[_key(job, seed)]
@@ -249,6 +270,19 @@ def _evaluate(
     if "table" in opened.__dict__:
         outcome.extracted += opened.table.extracted
         outcome.warnings += [f"{dataset.card.name}: {line}" for line in (*dataset.warnings, *opened.table.warnings)]
+
+
+def _label(job: Job, options: Options) -> str:
+    """What --label says, then the switches that --set moved away from the preset."""
+    now, preset = (
+        protocol.switches(job.task, job.dataset.name, job.card.label) for protocol in (options.protocol, options.preset)
+    )
+    moved = [f"{name}={_word(now[name])}" for name in sorted(now) if now[name] != preset.get(name)]
+    return " ".join(([options.label] if options.label else []) + moved)
+
+
+def _word(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _primary(job: Job, protocol: Protocol) -> str:
@@ -306,12 +340,12 @@ def _joined(first: Result, second: Result) -> Result:
     )
 
 
-def _provenance(opened: Opened, options: Options, result: Result, seconds: float) -> dict[str, Any]:
+def _provenance(opened: Opened, label: str, result: Result, seconds: float) -> dict[str, Any]:
     table = opened.table
     return {
-        **provenance.machine(options.compute.device),
-        "label": options.label,
-        "batch_size": options.compute.batch,
+        **provenance.machine(opened.options.compute.device),
+        "label": label,
+        "batch_size": opened.options.compute.batch,
         "seconds": round(seconds, 3),
         "images_encoded": table.extracted,
         "warnings": [*opened.dataset.warnings, *table.warnings, *opened.transform.notes, *result.notes],

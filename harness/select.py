@@ -28,30 +28,28 @@ def cards(labels: Sequence[str] | None) -> list[Card]:
 
 def suite_cells(options: argparse.Namespace) -> tuple[str, list[tuple[Cell, DatasetCard]]]:
     """The suite's name (`custom` for bare data sets) and its cells with their data-set cards."""
+    wanted = {card.name: card for card in map(catalogue.card, options.dataset or [])}
+    if len(wanted) < len(options.dataset or []):
+        raise UserError(f"--dataset names {len(options.dataset)} data sets, but only {len(wanted)} different names")
     if options.suite:
         name = choose("suite", options.suite, SUITES)
-        chosen = list(SUITES[name].cells)
-        if options.dataset:
-            wanted = {catalogue.card(dataset).name for dataset in options.dataset}
-            chosen = [cell for cell in chosen if cell.dataset in wanted]
+        chosen = [(cell, catalogue.card(cell.dataset)) for cell in SUITES[name].cells]
+        if wanted:
+            chosen = [pair for pair in chosen if pair[0].dataset in wanted]
             if not chosen:
-                raise UserError(
-                    f"suite {name!r} holds none of {', '.join(sorted(wanted))}; leave --suite out to run them"
-                )
-    elif options.dataset:
+                raise UserError(f"suite {name!r} holds none of {', '.join(wanted)}; leave --suite out to run them")
+    elif wanted:
         name = CUSTOM
-        chosen = [
-            cell for dataset in options.dataset for cell in cells(dataset, tasks_for(catalogue.card(dataset).label))
-        ]
+        chosen = [(cell, card) for card in wanted.values() for cell in cells(card.name, tasks_for(card.label))]
     else:
         raise UserError(f"give --suite or --dataset; suites: {', '.join(SUITES)}")
     if options.task:
         for task in options.task:
             choose("task", task, tasks.TASKS)
-        chosen = [cell for cell in chosen if cell.task in options.task]
+        chosen = [pair for pair in chosen if pair[0].task in options.task]
         if not chosen:
             raise UserError(f"none of the data sets has task {', '.join(options.task)}")
-    return name, [(cell, catalogue.card(cell.dataset)) for cell in chosen]
+    return name, chosen
 
 
 def protocol(options: argparse.Namespace) -> Protocol:

@@ -12,8 +12,14 @@ from tasks.data.dataset import DatasetCard
 from tasks.suites import Cell
 
 
-def write(journal: Journal, suite: str, cells: Sequence[tuple[Cell, DatasetCard]], out: Path) -> Leaderboard:
-    """Write `<suite>.csv` and `<suite>_ranks.csv` into `out`; cells of tasks that this version lacks are in neither."""
+def write(journal: Journal, suite: str, cells: Sequence[tuple[Cell, DatasetCard]], out: Path) -> Leaderboard | None:
+    """Write `<suite>.csv` and `<suite>_ranks.csv` into `out`; cells of tasks that this version lacks are in neither.
+
+    None, and no file, if the journal holds no finished run of the suite.
+    """
+    names = {(cell.dataset, cell.task) for cell, _ in cells}
+    if not any(one.status == "ok" and (one.identity.dataset, one.identity.task) in names for one in journal.records()):
+        return None
     able = [(cell, card) for cell, card in cells if cell.task in tasks.names()]
     named = [TableCell(cell.dataset, cell.task, card.modality, cell.primary) for cell, card in able]
     return ranks.build(journal, suite, named, out)

@@ -17,7 +17,7 @@ from models.common.errors import UserError, choose
 from models.common.weights import Located
 from tasks.common.low_data import fraction_name
 from tasks.data import catalogue, sources
-from tasks.protocols import Protocol
+from tasks.protocols import PROTOCOLS, Protocol
 from tasks.suites import SUITES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -83,6 +83,7 @@ def run_verb(options: argparse.Namespace) -> int:
 
     settings = run.Options(
         protocol=protocol,
+        preset=PROTOCOLS[protocol.name],
         weights=options.weights or protocol.weights,
         label=options.label,
         cache=cache_folder(),
@@ -99,11 +100,12 @@ def run_verb(options: argparse.Namespace) -> int:
     journal = Journal(options.runs)
     outcome = run.run(jobs, found, settings, journal, progress)
     written = table.write(journal, suite, cells, options.out)
-    table.show(written)
+    if written:
+        table.show(written)
     for warning in dict.fromkeys(outcome.warnings):
         print(f"warning: {warning}")
     for what, reason, mendable in outcome.failures:
-        text = f"{what}: {reason}"
+        text = reason if reason.startswith(f"{what}: ") else f"{what}: {reason}"
         print(f"harness: {' '.join(text.split()) if mendable else text}", file=sys.stderr)
     print(
         f"{outcome.computed} runs computed, {outcome.already_done} already in the journal, {len(lines)} skips, "
@@ -124,8 +126,8 @@ def _summary(suite: str, protocol: Protocol, outcome: Any, lines: list[str], wri
         "images_encoded": outcome.extracted,
         "skipped": lines,
         "failures": [{"what": what, "reason": reason} for what, reason, _ in outcome.failures],
-        "csv": str(written.csv),
-        "ranks": str(written.ranks),
+        "csv": str(written.csv) if written else None,
+        "ranks": str(written.ranks) if written else None,
         "exit": code,
     }
 
@@ -162,9 +164,10 @@ def rank_verb(options: argparse.Namespace) -> int:
     suite = SUITES[choose("suite", options.suite, SUITES)]
     if not options.runs.is_dir():
         raise UserError(f"no journal in {options.runs}; `python -m harness run` writes one")
-    written = table.write(
-        Journal(options.runs), suite.name, [(cell, catalogue.card(cell.dataset)) for cell in suite.cells], options.out
-    )
+    cells = [(cell, catalogue.card(cell.dataset)) for cell in suite.cells]
+    written = table.write(Journal(options.runs), suite.name, cells, options.out)
+    if written is None:
+        raise UserError(f"the journal in {options.runs} holds no finished run of suite {suite.name!r}")
     table.show(written)
     return 0
 

@@ -4,6 +4,7 @@ An adapter is `CARD` (a `Card`) and `build(card, shapes) -> Backbone`, where `sh
 about to be loaded (empty for random weights). A path to a .py file of one's own is accepted wherever a name is.
 """
 
+from dataclasses import replace
 from importlib import import_module, util
 from pathlib import Path
 from pkgutil import iter_modules
@@ -51,7 +52,8 @@ def split_label(label: str) -> tuple[str, str]:
 def card(label: str) -> Card:
     """The card of `name` or `name:variant`; unknown names raise a `UserError` with the nearest known one."""
     name, variant = split_label(label)
-    return adapter(name).CARD.choose_variant(variant)
+    chosen = adapter(name).CARD.choose_variant(variant)
+    return replace(chosen, source=name) if name.endswith(".py") else chosen
 
 
 def build(label: str, weights: str = "official", cache: Path | None = None, seed: int = 0) -> "Backbone":

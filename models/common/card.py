@@ -93,8 +93,8 @@ class Card:
 
     `blocks` are the 0-based blocks whose outputs are the four stages (hierarchical backbones: stage numbers);
     `channels` and `strides` describe the stages, `width` the pooled vector; with `per_band` both count per band of the
-    input. `build` holds constructor facts for the adapter alone. `revision` rises when the adapter is corrected, so that
-    old rows are not taken for new ones.
+    input. `build` holds constructor facts for the adapter alone; `source` is the path of a caller's own adapter file.
+    `revision` rises when the adapter is corrected, so that old rows are not taken for new ones.
     """
 
     name: str
@@ -116,11 +116,17 @@ class Card:
     build: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"default": {}})
     variant: str = ""
+    source: str = ""
 
     def choose_variant(self, name: str = "") -> "Card":
         """Return the card of one variant (the default one for an empty name); unknown names raise a `UserError`."""
         name = choose(f"variant of {self.name}", name, self.variants) if name else next(iter(self.variants))
         return replace(self, variant=name, **self.variants[name])
+
+    @property
+    def address(self) -> str:
+        """What `models.build` takes: name and variant, with the path in place of the name for an adapter file."""
+        return f"{self.source or self.name}:{self.variant}"
 
     @property
     def label(self) -> str:

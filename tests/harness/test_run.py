@@ -121,15 +121,18 @@ def test_released_band_names_are_another_run_and_give_another_number(harness, tm
     harness(*base)
     _, out, _ = harness(*base, "--set", "band_names=as-released")
     assert "0 already in the journal" in out
-    assert any("as-released" in row["label"] for row in read(tmp_path / "O/custom.csv"))
+    assert any("band_names=as-released" in row["label"] for row in read(tmp_path / "O/custom.csv"))
 
 
 def test_a_failing_data_set_is_recorded_and_the_others_go_on(harness, tmp_path, demo_data):
     toml = tmp_path / "broken.toml"
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/x.png").write_bytes(b"no image")
+    for number in range(6):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.png").write_bytes(b"no image")
     toml.write_text(
         'name = "broken"\nlayout = "class-folders"\nbands = ["RGB:red", "RGB:green", "RGB:blue"]\nunit = "uint8"\n'
+        'split = {rule = "every-nth", test = 3}\n'
     )
     code, out, err = harness(
         "run",
