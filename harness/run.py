@@ -106,6 +106,7 @@ def run(
 ) -> Outcome:
     """Do every job, model by model and data set by data set. A failure is recorded with its reason, and the rest goes on."""
     outcome = Outcome()
+    done = set() if options.force else journal.done()
     for label, of_model in groupby(jobs, key=lambda job: job.card.label):
         of_model = list(of_model)
         model = Model(of_model[0].card, located[label], options)
@@ -115,7 +116,7 @@ def run(
             # Where the data set could not even be opened, its version is unknown, and the record of the failure says so.
             pending = {_key(job, seed): identity(model, job, seed) for job in group for seed in job.seeds}
             try:
-                _evaluate(model, group, pending, journal, progress, outcome)
+                _evaluate(model, group, pending, done, journal, progress, outcome)
             except JournalError:
                 raise
             except Exception as error:  # one broken run must not lose the sweep
@@ -233,6 +234,7 @@ def _evaluate(
     model: Model,
     group: Sequence[Job],
     pending: dict[tuple[str, str, int | None], Identity],
+    done: set[str],
     journal: Journal,
     progress: Progress,
     outcome: Outcome,
@@ -244,7 +246,6 @@ def _evaluate(
     if options.verbose:
         for line in (*dataset.warnings, *getattr(dataset, "notes", ()), *opened.transform.describe()):
             progress.line(f"{model.card.label} on {dataset.card.name}: {line}")
-    done = set() if options.force else journal.done()
     for job in group:
         for seed in job.seeds:
             pending[_key(job, seed)] = opened.identity(job, seed)

@@ -285,11 +285,11 @@ PROTOCOLS = {
         ),
         Protocol(
             "demo",
-            "like clean, for the synthetic twin: random weights, native size, one seed, few epochs",
+            "like clean, for the synthetic twin: random weights, native size, one seed, three learning rates",
             weights="random",
             input_size="native",
             seeds=(0,),
-            linear_probe=LinearProbe(epochs=20, warmup_epochs=2, learning_rates=(1e-3, 1e-2, 1e-1)),
+            linear_probe=LinearProbe(batch=16, learning_rates=(1e-3, 1e-2, 1e-1)),
         ),
         Protocol(
             "deo-paper",
