@@ -77,11 +77,12 @@ def run_verb(options: argparse.Namespace) -> int:
         raise UserError(mended or f"nothing to run: {'; '.join(lines)}")
 
     from harness import run, table
+    from harness.measure import Options
     from harness.progress import Progress
     from leaderboards.results import Journal
     from tasks.common.features import Compute
 
-    settings = run.Options(
+    settings = Options(
         protocol=protocol,
         preset=PROTOCOLS[protocol.name],
         weights=options.weights or protocol.weights,
