@@ -19,13 +19,14 @@ from tasks.data.dataset import Dataset
 
 @dataclass
 class Outcome:
-    """What a call of `run` did: counts of runs, and failures as (what, reason, mendable by the caller)."""
+    """What a call of `run` did: counts of runs, failures as (what, reason, mendable by the caller), and what was said once."""
 
     computed: int = 0
     already_done: int = 0
     extracted: int = 0
     failures: list[tuple[str, str, bool]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)
 
 
 def run(
@@ -88,8 +89,12 @@ def _evaluate(
     options = model.options
     dataset = _open(group, options)
     opened = Opened(model, dataset, progress)
+    for note in (*getattr(dataset, "notes", ()), *dataset.warnings):
+        if note not in outcome.said:
+            outcome.said.add(note)
+            progress.line(note)
     if options.verbose:
-        for line in (*dataset.warnings, *getattr(dataset, "notes", ()), *opened.transform.describe()):
+        for line in opened.transform.describe():
             progress.line(f"{model.card.label} on {dataset.card.name}: {line}")
     for job in group:
         for seed in job.seeds:
@@ -100,7 +105,8 @@ def _evaluate(
     for job in group:
         todo = [seed for seed in job.seeds if _key(job, seed) in pending]
         started = time.time()
-        for seed, result in results(job, todo, opened):
+        heads = f"{dataset.card.name} {job.task.replace('_', ' ')} {job.fraction}"
+        for number, (seed, result) in enumerate(results(job, todo, opened), 1):
             record = Record(
                 identity=pending[_key(job, seed)],
                 status="ok",
@@ -112,6 +118,7 @@ def _evaluate(
             journal.append(record, result.samples, force=options.force)
             del pending[_key(job, seed)]
             outcome.computed += 1
+            progress(heads, number, len(todo))
             started = time.time()
     if "table" in opened.__dict__:
         outcome.extracted += opened.table.extracted

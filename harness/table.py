@@ -34,11 +34,12 @@ def show(board: Leaderboard) -> None:
     console = Console(width=None if Console().is_terminal else 160, highlight=False)
     if lines:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for number, column in enumerate(lines[0]):
-            words = column.replace("_", " ")
-            table.add_column(words, justify="left" if number == 0 else "right", overflow="fold")
+        columns = [column for column in lines[0] if any(line[column] for line in lines)]
+        for column in columns:
+            left = column in ("model", "weights", "label", "protocol")
+            table.add_column(column.replace("_", " "), justify="left" if left else "right", overflow="fold")
         for line in lines:
-            table.add_row(*line.values())
+            table.add_row(*(line[column] for column in columns))
         console.print(table)
     for note in board.notes:
         print(f"note: {note}")
