@@ -110,6 +110,7 @@ def parser() -> Parser:
     shows.add_argument(
         "--transform", metavar="DATASET", help="with models: print every model's transform for this data set"
     )
+    shows.add_argument("--markdown", action="store_true", help="with models: the page models/README.md")
     shows.add_argument("--diff", nargs=2, metavar=("A", "B"), help="with protocols: the switches in which two differ")
     shows.add_argument("--protocol", default="clean", help="with --transform: the protocol to compile for")
 

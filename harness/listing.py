@@ -3,6 +3,7 @@
 import argparse
 
 import models
+from harness import model_table
 from harness.plan import compile_for, without_statistics
 from models.common.errors import UserError, choose
 from tasks.data import catalogue
@@ -12,10 +13,12 @@ from tasks.suites import SUITES
 
 def list_verb(options: argparse.Namespace) -> int:
     """Print models, suites, data sets or protocols."""
-    for flag, wanted in (("transform", "models"), ("diff", "protocols")):
+    for flag, wanted in (("transform", "models"), ("markdown", "models"), ("diff", "protocols")):
         if getattr(options, flag) and options.what != wanted:
             raise UserError(f"--{flag} belongs to `list {wanted}`")
     match options.what:
+        case "models" if options.markdown:
+            lines = [model_table.markdown().rstrip()]
         case "models" if options.transform:
             lines = transforms(options.transform, options.protocol)
         case "models":

@@ -229,7 +229,7 @@ def objective(
     """
     layer = flat.reshape(-1, targets.shape[1])
     weight, bias = layer[:-1], layer[-1]
-    logits = features @ weight + bias
+    logits = _product(features, weight) + bias
     if multilabel:
         # log(1 + e^z) = max(z, 0) + log(1 + e^-|z|), and sigmoid(z) from the same e^-|z|: no overflow either way.
         small = np.exp(-np.abs(logits))
@@ -242,8 +242,13 @@ def objective(
         probability /= total
         loss = np.log(total[:, 0]) - (targets * logits).sum(axis=1)
     residual = (probability - targets) / len(features)
-    gradient = np.concatenate([features.T @ residual + penalty * weight, residual.sum(axis=0)[None]])
+    gradient = np.concatenate([_product(features.T, residual) + penalty * weight, residual.sum(axis=0)[None]])
     return float(loss.mean() + penalty / 2 * (weight**2).sum()), gradient.ravel()
+
+
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Matrix product by torch: its threads are the ones that the command line has set up."""
+    return (torch.from_numpy(left) @ torch.from_numpy(right)).numpy()
 
 
 def score(logits: Tensor, label: Tensor, multilabel: bool, choices: dict[str, float], notes: tuple[str, ...]) -> Result:

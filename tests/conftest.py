@@ -1,9 +1,14 @@
 """Fixtures: the shared folder beside the repository, and the command line in a folder of its own."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# As `python -m harness` does, and before torch and numpy are imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from harness.cli import main
 
