@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import models
@@ -20,12 +21,12 @@ from models.common.card import Card
 from models.common.errors import UserError
 from models.common.weights import Located, module_digest
 from tasks import knn, linear_probe
-from tasks.common import low_data
-from tasks.common.augmentation import epoch_features
-from tasks.common.features import Compute, Table, extract
+from tasks.common import low_data, neck
+from tasks.common.augmentation import augment, epoch_features
+from tasks.common.features import Compute, Table, extract, forward
 from tasks.common.splits import Result, Split
 from tasks.data.dataset import SPLITS, Dataset
-from tasks.protocols import Protocol
+from tasks.protocols import LinearProbe, Protocol
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,50 @@ class Opened:
         )
 
     @cached_property
+    def stage_maps(self) -> neck.StageMaps:
+        """The frozen stages by name, for what is trained between them and the head."""
+
+        def encode(names: Sequence[str]) -> neck.Maps:
+            return self.stages([self.patch(name)[None] for name in names])
+
+        return neck.StageMaps(encode, self.options.compute.batch)
+
+    def patch(self, name: str) -> np.ndarray:
+        """One image (C, H, W) in sensor units, float32."""
+        return self.dataset.read(name, self.transform.read).astype(np.float32)
+
+    def stages(self, patches: Sequence[np.ndarray]) -> neck.Maps:
+        """Patches, each (1, C, H, W) in sensor units -> stages (B, C_i, H_i, W_i); all of one size."""
+        groups = forward(self.model.get(), patches, self.transform, self.dataset, self.pooled, self.options.compute)
+        return tuple(torch.cat(parts) for parts in zip(*(group.stages for group in groups), strict=True))
+
+    def through_neck(self, train: Split, val: Split, test: Split, seed: int, switches: LinearProbe) -> Result:
+        """Linear probing with the model's neck; augmented where the protocol says so."""
+        position = {name: index for index, name in enumerate(train.names)}
+
+        def fresh(names: Sequence[str], epoch: int) -> neck.Maps:
+            keys = [np.random.default_rng([seed, epoch, position[name]]) for name in names]
+            patches = [augment(self.patch(name), switches, key)[None] for name, key in zip(names, keys, strict=True)]
+            model = self.model.get().train(switches.backbone_mode == "train")
+            try:
+                return self.stages(patches)
+            finally:
+                model.eval()
+
+        return neck.evaluate(
+            self.model.get(),
+            self.stage_maps,
+            None if switches.uses_stored_features else fresh,
+            train,
+            val,
+            test,
+            self.dataset.card.num_classes,
+            self.dataset.card.label == "multilabel",
+            seed,
+            switches,
+        )
+
+    @cached_property
     def labels(self) -> dict[str, Any]:
         return {name: self.dataset.label(name) for split in SPLITS for name in self.names[split]}
 
@@ -200,6 +245,11 @@ def results(job: Job, seeds: Sequence[int | None], opened: Opened) -> Iterator[t
         yield None, knn.evaluate(train, val, test, card.num_classes, multilabel, protocol.knn)
         return
     switches = protocol.linear_probe.for_dataset(card.name)
+    if opened.model.card.necks and switches.neck != "none":
+        for seed in seeds:
+            assert seed is not None, "linear probing is seeded"
+            yield seed, opened.through_neck(train, val, test, seed, switches)
+        return
     exact = (
         linear_probe.logistic(train, val, test, card.num_classes, multilabel, switches) if switches.logistic else None
     )

@@ -65,6 +65,8 @@ def _paragraph(card: Card) -> list[str]:
         lines.append(f"Pretrained on: {card.pretraining_data}.")
     if card.checkpoint.fetch != "none":
         lines.append(f"Weights: `{card.checkpoint.file}`, {card.checkpoint.where or card.checkpoint.url}.")
+    if card.necks:
+        lines.append(f"Necks, trained with the head: {', '.join(f'`{kind}`' for kind in card.necks)}.")
     for mode in card.inputs:
         source = "" if mode.normalisation_source == "authors" else f" ({mode.normalisation_source})"
         steps = "; ".join(step.describe() for step in mode.normalisation) or "none"

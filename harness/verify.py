@@ -106,7 +106,8 @@ def run(facts: kit.Kit, model: str) -> Outcome:
     """
     started = monotonic()
     card = models.card(model)
-    network = Network(model, card)
+    substitute = getattr(_parity(card.name), "Network", None)
+    network = substitute(card) if substitute else Network(model, card)
     failures: list[str] = []
     worst = ("", 0.0, facts.rtol)
     for case in facts.cases:
@@ -158,12 +159,29 @@ class Network:
         self.keys: tuple[synthetic.Key, ...] = ()
         self.changes: object = None
         self.state: dict[str, Tensor] = {}
+        self.filled: dict[str, Tensor] = {}
         self.backbone = Backbone(card)
 
     def run(self, case: kit.Case) -> dict[str, np.ndarray]:
         """Every array that can be named for a case, by its name in the kit, as full float32 arrays."""
         self.fill(case)
+        with torch.no_grad():
+            found = self.call(case) if "function" in case.args else self.encode(case)
+        return {name: array.float().numpy() for name, array in found.items()}
+
+    def call(self, case: kit.Case) -> dict[str, Tensor]:
+        """The arrays of a case that names a function of the authors and makes no pass through the network."""
+        function = getattr(self.parity, "FUNCTIONS", {}).get(case.args["function"])
+        if function is None:
+            raise UserError(
+                f"function {case.args['function']!r} is not understood by models/parity/{self.card.name}.py"
+            )
+        return function(self.backbone, make_images(case.inputs), case.args)
+
+    def encode(self, case: kit.Case) -> dict[str, Tensor]:
+        """The arrays of a pass through the network, with what the case's arguments give beside the images."""
         batch = make_batch(self.card, case.inputs)
+        batch = getattr(self.parity, "prepare", lambda model, batch, args: batch)(self.backbone, batch, case.args)
         for name, value in case.args.items():
             check = getattr(self.parity, "ARGUMENTS", {}).get(name)
             if check is None:
@@ -171,12 +189,12 @@ class Network:
             if not check(self.backbone, batch, value):
                 raise UserError(f"argument {name} = {value!r} is not true of what was built")
         recorded = getattr(self.parity, "recorded", lambda model: {})(self.backbone)
-        with torch.no_grad(), record(recorded) as outputs:
+        with record(recorded) as outputs:
             stages, vectors = self.backbone.encode(batch)
             found = {f"stage{number}": stage for number, stage in enumerate(stages, 1)} | {"pooled": vectors["default"]}
             further = getattr(self.parity, "arrays", lambda model, run: {})
-            found = {**further(self.backbone, Run(stages, vectors, outputs)), **found}
-        return {name: array.float().numpy() for name, array in found.items()}
+            run = Run(stages, vectors, outputs, case, batch, self.filled)
+            return {**further(self.backbone, run), **found}
 
     def fill(self, case: kit.Case) -> None:
         """Bring the network to the weights of this case."""
@@ -190,21 +208,24 @@ class Network:
         if changes != self.changes:
             scaled = {name: self.state[name] * float(np.float32(scale)) for name, scale in case.scales.items()}
             constants = {name: torch.from_numpy(value) for name, value in case.constants.items()}
-            load(self.backbone, state_dict(self.state | scaled | constants, self.card.checkpoint))
+            self.filled = self.state | scaled | constants
+            load(self.backbone, state_dict(self.filled, self.card.checkpoint))
             self.backbone.freeze()
             self.changes = changes
 
 
+def make_images(inputs: Mapping[str, Mapping[str, object]]) -> dict[str, Tensor]:
+    """The inputs of a case, by their names in the kit."""
+    return {name: torch.from_numpy(synthetic.image(dict(spec))) for name, spec in inputs.items()}
+
+
 def make_batch(card: Card, inputs: Mapping[str, Mapping[str, object]]) -> Batch:
-    """The batch of a case: `image` goes to the optical sensor, any other input to the sensor of its name."""
-    images = {
-        "optical" if name == "image" else name: torch.from_numpy(synthetic.image(dict(spec)))
-        for name, spec in inputs.items()
-    }
+    """The batch of a case: `image` goes to the sensor that takes so many bands, any other input to that of its name."""
+    images = make_images(inputs)
     if not images:
         raise UserError(f"a case without inputs is not understood by models/parity/{card.name}.py")
-    sensor, image = next(iter(images.items()))
-    return Batch(images, mode_for_channels(card, image.shape[1], sensor).name)
+    mode = mode_for_channels(card, {name: image.shape[1] for name, image in images.items()})
+    return Batch({mode.sensor if name == "image" else name: image for name, image in images.items()}, mode.name)
 
 
 @contextmanager

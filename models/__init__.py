@@ -80,7 +80,7 @@ def build(label: str, weights: str = "official", cache: Path | None = None, seed
             torch.default_generator.manual_seed(seed)
             backbone = module.build(card, {})
         else:
-            content = read(located.path)
+            content = read(located.path, card.checkpoint.folders)
             try:
                 state = state_dict(content, card.checkpoint)
                 with parameters_on_meta():

@@ -75,7 +75,8 @@ class LinearProbe(Training):
 
     `standardise`: `train` (z-score with the train split's statistics) or `none`. `logistic` adds the exact
     L2-regularised solve over the values of `logistic_c` (the weight of the summed loss against half the squared
-    weights, as in LIBLINEAR). `augmentation` of the training images: `none`, `flips` (horizontal and vertical, each
+    weights, as in LIBLINEAR). `neck`, where a model offers some to be trained with the head (SatDiFuser): `default`, one
+    by name, or `none`. `augmentation` of the training images: `none`, `flips` (horizontal and vertical, each
     with `flip_probability`) or `flips_rotation` (also a rotation drawn from +-`rotation_degrees`). `backbone_mode`:
     `eval`, or `train` (stochastic depth active in the training features). The two mappings hold what a protocol sets
     per data set.
@@ -84,6 +85,7 @@ class LinearProbe(Training):
     standardise: str = "train"
     logistic: bool = True
     logistic_c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    neck: str = "default"
     augmentation: str = "none"
     flip_probability: float = 0.5
     rotation_degrees: float = 90.0

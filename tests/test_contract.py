@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil, isnan
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 import models
 from models.common.backbone import Backbone, Batch
-from models.common.card import Card, Divide, DivideByMaximum, Mode, ZScore
+from models.common.card import Card, ClipToDeviations, DivideByMaximum, Mode, Step, ZScore
 from models.common.errors import UserError
 from models.common.spectral import COMMON, SPECTRAL, UNITS
 from models.common.weights import module_digest
@@ -33,12 +34,24 @@ def count(mode: Mode) -> int:
 def sizes(mode: Mode) -> list[tuple[int, int]]:
     """Small sizes that a mode allows: square, upright, and one that the deeper strides do not divide."""
     step = mode.multiple * ceil(16 / mode.multiple)
+    if mode.shape == "fixed":
+        return [(mode.size, mode.size)] * 2
+    if mode.shape == "square":
+        return [(2 * step, 2 * step), (3 * step, 3 * step), (2 * step + mode.multiple, 2 * step + mode.multiple)]
     return [(2 * step, 2 * step), (3 * step, 2 * step), (2 * step + mode.multiple, 3 * step)]
 
 
 def images(mode: Mode, size: tuple[int, int], number: int = 2) -> Batch:
+    """Noise for every sensor of a mode; bands without names have the wavelengths of Sentinel-2, for who takes them so."""
     generator = torch.Generator().manual_seed(1)
-    return Batch({mode.sensor: torch.randn(number, count(mode), *size, generator=generator)}, mode.name)
+    sensors = (mode, *mode.beside)
+    known = [SPECTRAL[f"S2:B{2 + index:02d}"] for index in range(ANY_BANDS)]
+    return Batch(
+        {part.sensor: torch.randn(number, count(part), *size, generator=generator) for part in sensors},
+        mode.name,
+        wavelengths={part.sensor: tuple(one.wavelength for one in known) for part in sensors if not part.bands},
+        bandwidths={part.sensor: tuple(one.bandwidth for one in known) for part in sensors if not part.bands},
+    )
 
 
 def test_stages_and_vector_are_as_the_card_declares_in_every_mode_at_every_size(model: Backbone):
@@ -73,7 +86,7 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch(model: Backbone):
     for mode in model.card.inputs:
         batch = images(mode, sizes(mode)[1], number=3)
         together = model(batch)
-        alone = model(Batch({mode.sensor: batch.images[mode.sensor][1:2]}, mode.name))
+        alone = model(replace(batch, images={sensor: image[1:2] for sensor, image in batch.images.items()}))
         for ours, theirs in zip((*alone.stages, alone.pooled), (*together.stages, together.pooled), strict=True):
             torch.testing.assert_close(ours[0], theirs[1], rtol=1e-4, atol=1e-4)
 
@@ -117,7 +130,7 @@ def test_wrong_input_is_refused_with_a_sentence(model: Backbone):
             wrong[f"divisible by {mode.multiple}"] = image[..., :-1]
         for sentence, value in wrong.items():
             with pytest.raises(UserError, match=sentence):
-                model(Batch({mode.sensor: value}, mode.name))
+                model(replace(good, images={**good.images, mode.sensor: value}))
         with pytest.raises(UserError, match="wants sensor"):
             model(Batch({"infrared": image}, mode.name))
     with pytest.raises(UserError, match="no input mode"):
@@ -140,12 +153,15 @@ def test_the_card_is_complete(label: str):
     for mode in card.inputs:
         assert mode.size % mode.multiple == 0
         assert mode.unit in UNITS
-        assert mode.normalisation_source in ("authors", "undocumented")
+        assert mode.normalisation_source in ("authors", "dataset", "undocumented")
+        assert mode.shape in ("any", "square", "fixed")
+        assert set(mode.wants) <= {"wavelength", "bandwidth", "gsd", "location", "time", "area"}
+        assert all(part.sensor != mode.sensor and not part.beside for part in mode.beside)
         assert all(band in SPECTRAL or band in COMMON for band in mode.bands)
         for step in mode.normalisation:
-            assert isinstance(step, Divide | DivideByMaximum | ZScore)
+            assert isinstance(step, Step)
             assert step.describe()
-            if isinstance(step, ZScore):
+            if isinstance(step, ZScore | ClipToDeviations) and step.mean:
                 assert len(step.mean) == len(step.std) == len(mode.bands)
                 assert all(std > 0 and not isnan(std) for std in step.std)
             if isinstance(step, DivideByMaximum):
@@ -179,3 +195,18 @@ def test_cards_are_read_without_torch_timm_or_torchvision():
     root = Path(__file__).resolve().parents[1]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_every_neck_of_the_card_takes_the_stages_and_can_be_trained(model: Backbone):
+    mode = model.card.inputs[0]
+    stages = model(images(mode, sizes(mode)[0])).stages if model.card.necks else ()
+    for kind in model.card.necks:
+        neck = model.neck(kind)
+        features = neck(stages)
+        assert len(features.stages) == 4
+        features.pooled.sum().backward()
+        assert any(parameter.grad is not None and parameter.grad.any() for parameter in neck.parameters())
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+    if not model.card.necks:
+        with pytest.raises(UserError, match="has no neck"):
+            model.neck()

@@ -17,8 +17,10 @@ class Batch:
 
     `images`: per sensor ("optical", "sar", ...) a float tensor (B, C, H, W). `bands`, `wavelengths` (nm) and
     `bandwidths` (nm) run along C; NaN where unknown. `gsd` is the ground sampling distance of the pixels given, in
-    metres. `location` (B, 2: longitude, latitude in degrees), `time` (B, days since 1970-01-01) and `area` (B, km2) are
-    NaN where unknown. Built by tasks, never by adapters.
+    metres. `location` (B, 2: longitude, latitude in degrees), `time` (B, days since 1970-01-01) and `area` (B, km2 of
+    ground under one patch token; adapters that want it take it from `gsd` where absent) are NaN where unknown.
+    `relative_gsd` (B,) is the GSD of the pixels given over that of the same scene at the model's size; where absent, the
+    adapter that wants it takes it from the sizes. Built by tasks, never by adapters.
     """
 
     images: dict[str, Tensor]
@@ -30,6 +32,7 @@ class Batch:
     location: Tensor | None = None
     time: Tensor | None = None
     area: Tensor | None = None
+    relative_gsd: Tensor | None = None
 
 
 class Features(NamedTuple):
@@ -57,6 +60,13 @@ class Backbone(nn.Module):
         """Return the four stages and every pooled vector (B, D) by kind: always `default`, and `raw`, `mean`, `cls` if there."""
         raise NotImplementedError(type(self).__name__)
 
+    def neck(self, kind: str = "") -> nn.Module:
+        """A fresh, trainable module of `card.necks` (the first by default): the stages -> `Features` for a head.
+
+        It is no part of this module. Raises `UserError` for another name, and by models that have none.
+        """
+        raise UserError(f"{self.card.label} has no neck: a head takes its stages as they are")
+
     def convert(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map a flat official state dict (container and prefixes already stripped) to the keys of this module."""
         return state
@@ -70,6 +80,13 @@ class Backbone(nn.Module):
     def check(self, batch: Batch) -> None:
         """Refuse wrong sensors, ranks, dtypes, channel counts, sizes and non-finite values, each with a sentence."""
         mode = self.card.mode(batch.mode)
+        for part in (mode, *mode.beside):
+            self._check_sensor(batch, part)
+        sizes = {tuple(batch.images[part.sensor].shape[i] for i in (0, 2, 3)) for part in (mode, *mode.beside)}
+        if len(sizes) > 1:
+            raise UserError(f"{self.card.label} ({mode.name}) wants images of one number and size, got {sorted(sizes)}")
+
+    def _check_sensor(self, batch: Batch, mode: Mode) -> None:
         name = self.card.label
         if mode.sensor not in batch.images:
             raise UserError(
@@ -86,6 +103,10 @@ class Backbone(nn.Module):
             raise UserError(
                 f"{name} ({mode.name}) wants height and width divisible by {mode.multiple}, got {tuple(image.shape[2:])}"
             )
+        side = {"any": image.shape[3], "square": image.shape[3], "fixed": mode.size}[mode.shape]
+        if (mode.shape != "any" and image.shape[2] != image.shape[3]) or image.shape[3] != side:
+            wanted = "square images" if mode.shape == "square" else f"images of {mode.size} x {mode.size} pixels"
+            raise UserError(f"{name} ({mode.name}) wants {wanted}, got {tuple(image.shape[2:])}")
         if not bool(torch.isfinite(image).all()):
             raise UserError(
                 f"{name} ({mode.name}) got NaN or infinite pixels; name the data set's no-data rule or drop the image"
@@ -106,13 +127,20 @@ def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, grid)
 
 
-def mode_for_channels(card: Card, channels: int, sensor: str = "optical") -> Mode:
-    """Return the first mode of `sensor` with that many bands (parity kits name inputs by shape, not by mode)."""
+def mode_for_channels(card: Card, channels: Mapping[str, int]) -> Mode:
+    """Return the first mode of these sensors with so many bands (parity kits name inputs by shape, not by mode).
+
+    A single sensor called `image` may be any one.
+    """
     for mode in card.inputs:
-        if mode.sensor == sensor and len(mode.bands) in (0, channels):
+        takes = {part.sensor: len(part.bands) for part in (mode, *mode.beside)}
+        if "image" in channels and not mode.beside:
+            takes = {"image": len(mode.bands)}
+        if takes.keys() == channels.keys() and all(takes[name] in (0, number) for name, number in channels.items()):
             return mode
+    wanted = " and ".join(f"{sensor} mode with {number} bands" for sensor, number in channels.items())
     known = ", ".join(f"{mode.name}: {len(mode.bands)} {mode.sensor}" for mode in card.inputs)
-    raise UserError(f"{card.label} has no {sensor} mode with {channels} bands ({known})")
+    raise UserError(f"{card.label} has no {wanted} ({known})")
 
 
 def state_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -31,6 +31,17 @@ class DivideByMaximum:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """Limit every value to `low`..`high`."""
+
+    low: float
+    high: float
+
+    def describe(self) -> str:
+        return f"clip to {self.low:g}..{self.high:g}"
+
+
+@dataclass(frozen=True)
 class ZScore:
     """(x - mean) / std per band, in the order of the mode's bands."""
 
@@ -42,7 +53,28 @@ class ZScore:
         return "z-score with mean/std " + ", ".join(f"{mean:.6g}/{std:.6g}" for mean, std in pairs)
 
 
-Step = Divide | DivideByMaximum | ZScore
+@dataclass(frozen=True)
+class ClipToDeviations:
+    """Map mean -+ `deviations` std of each band to 0..1 and clip; with `eight_bit` through 0..255, truncated to integers.
+
+    Empty `mean` and `std` stand for the data set's statistics, which compiling fills in.
+    """
+
+    deviations: float = 2.0
+    eight_bit: bool = True
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def describe(self) -> str:
+        whose = "of the data set"
+        if self.mean:
+            pairs = zip(self.mean, self.std, strict=True)
+            whose = ", ".join(f"{mean:.6g}/{std:.6g}" for mean, std in pairs)
+        ending = ", in 255 steps, truncated" if self.eight_bit else ""
+        return f"clip to mean -+ {self.deviations:g} std and scale to 0..1{ending}; mean/std {whose}"
+
+
+Step = Divide | DivideByMaximum | ZScore | ClipToDeviations | Clip
 
 
 @dataclass(frozen=True)
@@ -52,8 +84,13 @@ class Mode:
     `bands` are canonical (`S2:B04`) or common (`red`) names in the model's order; empty means whatever the data set has.
     `unit` is what `normalisation` expects: `dn` (reflectance x 10000), `reflectance`, `uint8`, `db`, or `any` when the
     normalisation does not depend on it. `size` is the pretraining size in pixels (0: none, images are taken as they are),
-    `multiple` what height and width must be divisible by. `normalisation_source` is `authors`, or `undocumented` (then
-    the data set's z-score stands in).
+    `multiple` what height and width must be divisible by, `shape` whether they may differ (`any`), must be equal
+    (`square`) or must both be `size` (`fixed`). `normalisation_source` is `authors`, `dataset` (the authors z-score with
+    the statistics of the data set), or `undocumented` (then the data set's z-score stands in). `wants` names what the
+    network is told beside the pixels: `wavelength`, `bandwidth`, `gsd`, `location`, `time`, `area`. A mode of several
+    sensors has the further ones `beside` it, each as a mode of its own; it is for batches that hold them all.
+    `resize` says whether images are resized before the normalisation (`first`) or after it (`last`), which differs where
+    a step clips.
     """
 
     name: str
@@ -64,6 +101,10 @@ class Mode:
     multiple: int
     normalisation_source: str = "authors"
     sensor: str = "optical"
+    shape: str = "any"
+    wants: tuple[str, ...] = ()
+    beside: tuple["Mode", ...] = ()
+    resize: str = "first"
 
 
 @dataclass(frozen=True)
@@ -71,8 +112,11 @@ class Checkpoint:
     """Where the official weights are, and how the state dict sits in the file.
 
     `fetch`: `hub` (needs `repo`), `https` (needs `url`), `manual` (the caller downloads; `where` says from where), or
-    `none` (nothing to load). `container`: keys to descend, each optional in the file. `strip`: removed from key names,
-    anywhere, in this order. `ignore`: prefixes of entries that features do not need. `sha256`: where published.
+    `none` (nothing to load). `container`: keys to descend, each optional in the file. `parts`: entries that are state
+    dicts of their own, whose keys get the entry's name in front. `strip`: removed from key names, anywhere, in this
+    order. `ignore`: prefixes of entries that features do not need. `sha256`: where published, or its beginning.
+    `folders`: for a file that is a zip of a diffusers folder, the folder of every network in it, by the prefix that its
+    entries get; the folder itself may then be given in place of the file.
     """
 
     fetch: str
@@ -83,8 +127,10 @@ class Checkpoint:
     url: str = ""
     sha256: str = ""
     container: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     strip: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +140,7 @@ class Card:
     `blocks` are the 0-based blocks whose outputs are the four stages (hierarchical backbones: stage numbers);
     `channels` and `strides` describe the stages, `width` the pooled vector; with `per_band` both count per band of the
     input. `build` holds constructor facts for the adapter alone; `source` is the path of a caller's own adapter file.
+    `necks` names what the adapter offers to be trained between stages and head (the first is usual).
     `revision` rises when the adapter is corrected, so that old rows are not taken for new ones.
     """
 
@@ -112,6 +159,7 @@ class Card:
     pretraining_data: str = ""
     published_as: tuple[str, ...] = ()
     per_band: bool = False
+    necks: tuple[str, ...] = ()
     revision: int = 1
     build: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"default": {}})

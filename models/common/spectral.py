@@ -4,9 +4,12 @@ Wavelengths and bandwidths are in nanometres, GSD in metres. Sentinel-2A: ESA, S
 (spectral bands); Landsat 8: USGS, Landsat 8 data users handbook, table 1-1.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isfinite, nan
 from typing import NamedTuple
+
+from models.common.errors import UserError
 
 
 class Spectral(NamedTuple):
@@ -40,6 +43,8 @@ SPECTRAL = {
     "L8:B7": Spectral(2201, 187, 30),
     "L8:B9": Spectral(1373, 20, 30),
     "L8:B10": Spectral(10895, 590, 100),
+    "S1:VV": Spectral(nan, nan, 10),  # each model that takes bands by wavelength has its own number for radar
+    "S1:VH": Spectral(nan, nan, 10),
     "RGB:red": Spectral(665, 70, nan),
     "RGB:green": Spectral(560, 70, nan),
     "RGB:blue": Spectral(490, 70, nan),
@@ -82,3 +87,25 @@ def band(name: str, key: str, unit: str) -> Band:
 def matches(wanted: str, name: str) -> bool:
     """True if the data set's band `name` is what a mode calls `wanted` (canonical or common)."""
     return wanted == name or name in COMMON.get(wanted, ())
+
+
+def per_band(
+    model: str, what: str, count: int, names: Sequence[str], values: Sequence[float], own: Mapping[str, float]
+) -> tuple[float, ...]:
+    """The number that `model` is told about each of `count` bands: of the batch where known, else its `own` by name.
+
+    `names` and `values` run along the bands of a batch (or are empty); `what` is the plural noun of the message. Raises
+    `UserError` naming the first band without a number.
+    """
+    if any(given and len(given) != count for given in (names, values)):
+        raise UserError(f"{model} got {count} bands, but {len(names)} names and {len(values)} {what}: give one each")
+    found = []
+    for index in range(count):
+        name = names[index] if names else f"number {index + 1}"
+        value = values[index] if values and isfinite(values[index]) else own.get(name, nan)
+        if not isfinite(value):
+            raise UserError(
+                f"{model} takes bands by {what}, and none is known of band {name}: leave it out or declare it in the data set"
+            )
+        found.append(float(value))
+    return tuple(found)

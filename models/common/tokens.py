@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
-from torch import Tensor, cat, nn
+from torch import Tensor, arange, cat, float64, nn, ones, zeros_like
 from torch.nn import functional
 
 from models.common.backbone import tokens_to_map
@@ -28,6 +28,26 @@ def resize_positions(table: Tensor, size: tuple[int, int], patch: int) -> Tensor
     grid = functional.interpolate(grid, scale_factor=factor, mode="bicubic", align_corners=False, antialias=False)
     assert grid.shape[2:] == (rows, columns), (grid.shape, rows, columns)
     return cat([table[:, :1], grid.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
+
+
+def sincos_positions(grid: tuple[int, int], width: int, scale: Tensor | None = None) -> Tensor:
+    """Sine-cosine positions (N, 1 + rows*columns, width), float32, the class position first and zero.
+
+    As MAE (`util/pos_embed.py`): column p has sin(p w) then cos(p w) in the first half of the channels, row p in the
+    second half, with w_k = 10000 ** (-k / (width / 4)). `scale` (N,) multiplies the indices, one table per entry, and
+    decides device and precision (Scale-MAE: float32); without it they count by one in float64, cast at the end.
+    """
+    scale = ones(1, dtype=float64) if scale is None else scale
+    frequencies = 10000 ** -(arange(width // 4, dtype=scale.dtype, device=scale.device) / (width / 4))
+    halves = []
+    for length in grid:
+        index = arange(length, dtype=scale.dtype, device=scale.device) * scale[:, None]
+        angles = index[..., None] * frequencies
+        halves.append(cat([angles.sin(), angles.cos()], dim=2))
+    shape = (-1, *grid, -1)
+    rows, columns = halves[0][:, :, None].expand(shape), halves[1][:, None].expand(shape)
+    table = cat([columns, rows], dim=3).flatten(1, 2)
+    return cat([zeros_like(table[:, :1]), table], dim=1).float()
 
 
 def maps_and_vectors(
@@ -80,6 +100,22 @@ def read_shape(card: Card, shapes: Mapping[str, tuple[int, ...]], stem: str = "p
     return VitShape(weight[2], isqrt(positions))
 
 
+def expect_shape(card: Card, shapes: Mapping[str, tuple[int, ...]], stem: str = "patch_embed") -> VitShape:
+    """As `read_shape`, for a network of one patch size that keeps a position table: `patch` and `grid` of `card.build`.
+
+    Without shapes (random weights) it is these. Raises `UserError` for a checkpoint of another patch size or no table.
+    """
+    own = VitShape(card.build["patch"], card.build["grid"])
+    if not shapes:
+        return own
+    found = read_shape(card, shapes, stem)
+    if found.patch != own.patch:
+        raise UserError(f"this checkpoint has patch size {found.patch}; {card.label} has {own.patch}")
+    if not found.grid:
+        raise UserError(f"this checkpoint has no position table; that of {card.label} has {own.grid}^2 positions")
+    return found
+
+
 def guess(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Say what a foreign checkpoint looks like, as the end of a sentence (empty if nothing is recognised)."""
     if any(key.endswith("relative_position_bias_table") for key in shapes):
@@ -88,8 +124,12 @@ def guess(shapes: Mapping[str, tuple[int, ...]]) -> str:
         return "; it has the key layout of the transformers library, and the authors' own file is needed"
     if "patch_embed_ms.proj.weight" in shapes:
         return "; it looks like DEO's ViT (deo:vit)"
+    if "patch_embed.0.proj.weight" in shapes:
+        return "; it looks like SatMAE's ViT of channel groups (satmae:sentinel)"
     if "storage_tokens" in shapes:
         return "; it looks like a DINOv3"
     if "patch_embed.proj.weight" in shapes:
         return "; it looks like another ViT"
+    if "layer1.0.conv1.weight" in shapes:
+        return "; it looks like a ResNet"
     return ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.common import files, unpickle
+from models.common import files, pipeline, unpickle
 from models.common.card import Card, Checkpoint
 from models.common.errors import UserError, one_line
 
@@ -46,13 +46,15 @@ def locate(card: Card, weights: str, cache: Path | None, seed: int = 0) -> Locat
     the one of first use, kept beside the file. Raises `UserError` for a path that is no file, or a digest that differs.
     """
     if weights not in ("official", "random"):
-        path = Path(weights)
-        if not path.is_file():
+        path, folders = Path(weights), card.checkpoint.folders
+        if not (path.is_file() or (folders and path.is_dir())):
             raise UserError(f"no weights {weights!r}: give `official`, `random` or the path of a checkpoint file")
         if card.checkpoint.fetch == "none":
             raise UserError(
                 f"{card.label} has no weights, so {weights} cannot be loaded into it; leave `--weights` out"
             )
+        if path.is_dir():
+            return Located("file", path, pipeline.digest(path, folders, lambda file: digest(file, cache)))
         return Located("file", path, digest(path, cache))
     if card.checkpoint.fetch == "none":
         return Located("none", None, "none")
@@ -115,17 +117,20 @@ def digest(path: Path, cache: Path | None) -> str:
     return found
 
 
-def read(path: Path) -> Any:
+def read(path: Path, folders: Mapping[str, str] | None = None) -> Any:
     """The content of a .pth, .pt, .bin, .ckpt or .safetensors file on the CPU; nothing in it is executed.
 
     torch's own `weights_only` reader comes first. Files that carry objects of classes it does not know are read by
-    `unpickle`, where these become inert. Tensors may be views of the mapped file, which `load` copies. Raises
-    `UserError` for anything that is no checkpoint, or half of one.
+    `unpickle`, where these become inert. Tensors may be views of the mapped file, which `load` copies. Where a card's
+    checkpoint names `folders`, a folder or zip in that layout is read too. Raises `UserError` for anything that is no
+    checkpoint, or half of one.
     """
     import torch
 
     path = Path(path)
     try:
+        if folders and pipeline.is_here(path):
+            return pipeline.read(path, folders, read)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -135,6 +140,8 @@ def read(path: Path) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=unpickle.is_archive(path))
         except pickle.UnpicklingError:
             return unpickle.read(path)
+    except UserError:
+        raise
     except Exception as error:  # the content decides what is raised, and all of it means: not a file we can use
         raise UserError(f"{path} {_trouble(path, error)}") from error
 
@@ -150,6 +157,9 @@ def state_dict(content: Any, checkpoint: Checkpoint) -> "dict[str, Tensor]":
     for key in checkpoint.container:
         if isinstance(content, Mapping) and key in content:
             content = content[key]
+    if isinstance(content, Mapping):
+        nested = {part: content[part] for part in checkpoint.parts if isinstance(content.get(part), Mapping)}
+        content = {f"{part}.{key}": value for part, inner in nested.items() for key, value in inner.items()} or content
     state: dict[str, Tensor] = {}
     for original in content if isinstance(content, Mapping) else ():
         value = content[original]

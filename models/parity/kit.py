@@ -18,6 +18,8 @@ import numpy as np
 from models.common.errors import UserError
 from models.parity.synthetic import Key
 
+LATE = "after the resize"  # how an override says `when` it is applied; nothing else is understood
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -41,6 +43,8 @@ class Case:
     """One input, the arguments beside it, the weights it was run with, and what came out.
 
     `keys` are the entries of the state dict to fill; `scales` multiplies single ones, `constants` adds given values.
+    `late` holds the factors among `scales` that the authors applied after a table was resized to the case. Resizing is
+    linear, so they are applied before it all the same; arrays stored "before any scale" do not have them.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Case:
     keys: tuple[Key, ...]
     scales: Mapping[str, float]
     constants: Mapping[str, np.ndarray]
+    late: Mapping[str, float]
     arrays: Mapping[str, Stored]
 
 
@@ -117,14 +122,17 @@ def _case(path: Path, name: str, case: Mapping[str, Any], manifest: Mapping[str,
         shapes = weights.get("shapes", {}).get(part, {})
         keys += [(str(key), tuple(shapes.get(key, shape)), str(dtype)) for key, shape, dtype in lists[part]]
     scales: dict[str, float] = {}
+    late: dict[str, float] = {}
     for pattern, change in weights.get("overrides", {}).items():
-        if "when" in change:
+        if not str(change.get("when", LATE)).startswith(LATE):
             raise ValueError(f"case {name} scales {pattern} {change['when']!r}, which is not understood here")
         matched = [key for key, _, dtype in keys if fnmatchcase(key, pattern) and "float" in dtype]
         if not matched:
             raise ValueError(f"case {name} scales {pattern}, which matches no key")
         for key in matched:
             scales[key] = scales.get(key, 1.0) * float(change["scale"])
+            if "when" in change:
+                late[key] = late.get(key, 1.0) * float(change["scale"])
     constants = {key: _constant(key, value, manifest) for key, value in weights.get("constants", {}).items()}
     file = str(case["file"])
     if Path(file).name != file:
@@ -133,7 +141,7 @@ def _case(path: Path, name: str, case: Mapping[str, Any], manifest: Mapping[str,
         arrays = {_leaf(name, key): _stored(key, spec, stored[key]) for key, spec in case["arrays"].items()}
     if not arrays:
         raise ValueError(f"case {name} has no arrays")
-    return Case(name, dict(case["inputs"]), dict(case["args"]), tuple(keys), scales, constants, arrays)
+    return Case(name, dict(case["inputs"]), dict(case["args"]), tuple(keys), scales, constants, late, arrays)
 
 
 def _constant(key: str, value: Any, manifest: Mapping[str, Any]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.common.backbone import Backbone
+from models.common.backbone import Backbone, Features
 from models.common.bands import Transform
 from models.common.errors import UserError
 from tasks.common.canaries import Canary
@@ -141,7 +141,20 @@ def encode(
     pooled: str,
     compute: Compute,
 ) -> np.ndarray:
-    """Patches, each (1, C, H, W) in sensor units -> pooled vectors (B, D), float32.
+    """Patches, each (1, C, H, W) in sensor units -> pooled vectors (B, D), float32."""
+    found = [features.pooled.float() for features in forward(model, patches, transform, dataset, pooled, compute)]
+    return torch.cat(found).cpu().numpy()
+
+
+def forward(
+    model: Backbone,
+    patches: Sequence[np.ndarray],
+    transform: Transform,
+    dataset: Dataset,
+    pooled: str,
+    compute: Compute,
+) -> list[Features]:
+    """Patches, each (1, C, H, W) in sensor units -> their features, in order, in groups of equal size.
 
     Images of one size are encoded together; where sizes differ and stay different after the transform, one by one.
     """
@@ -149,14 +162,14 @@ def encode(
     tensors = [torch.from_numpy(patch).to(device, non_blocking=True) for patch in patches]
     groups = [torch.cat(tensors)] if len({tensor.shape for tensor in tensors}) == 1 else tensors
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[compute.precision]
-    vectors = []
+    found = []
     try:
         with torch.no_grad(), torch.autocast(device.type, autocast, enabled=autocast is not None):
             for group in groups:
                 batch = transform.batch(group, dataset.card.gsd)
-                vectors.append(model(batch, pooled).pooled.float())
+                found.append(model(batch, pooled))
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"{compute.device} ran out of memory with {len(patches)} images; choose a smaller --batch-size"
         ) from error
-    return torch.cat(vectors).cpu().numpy()
+    return found

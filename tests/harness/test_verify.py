@@ -17,7 +17,7 @@ from tests.parity import cut
 from tests.parity import toy as toy_files
 
 SLIM = Path(__file__).resolve().parents[1] / "parity"
-KITS = ("deo", "deo_w7", "deo_vit", "dinov2", "dinov3", "dinov3_sat")
+KITS = tuple(cut.CASES)
 
 
 # The kits that the repository carries, and the full ones where they are.
@@ -37,7 +37,7 @@ def test_the_full_kits_pass(shared: Path, name: str):
 
 
 def test_the_carried_kits_are_cut_from_the_full_ones(shared: Path, tmp_path: Path):
-    assert sorted(cut.CASES) == sorted(KITS)
+    assert sorted(path.parent.name for path in SLIM.glob("*/manifest.json")) == sorted(KITS)
     for name, cases in cut.CASES.items():
         cut.cut(shared / "parity" / name, tmp_path / name, cases)
         assert (tmp_path / name / "manifest.json").read_text() == (SLIM / name / "manifest.json").read_text()
@@ -48,7 +48,7 @@ def test_the_carried_kits_are_cut_from_the_full_ones(shared: Path, tmp_path: Pat
 
 def test_the_carried_kits_are_small_and_name_no_place_of_a_machine():
     files = [path for name in KITS for path in (SLIM / name).iterdir()]
-    assert sum(path.stat().st_size for path in files) < 1.5e6
+    assert sum(path.stat().st_size for path in files) < 6e6
     for path in files:
         if path.suffix == ".json":
             assert not any(place in path.read_text() for place in ("/work", "/home", "/root", "/tmp", "/Users"))

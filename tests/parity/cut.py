@@ -20,9 +20,26 @@ CASES = {
     "dinov2": ("c112x168", "c112x168_pos50"),
     "dinov3": ("c96x160", "c224_bf16periods"),
     "dinov3_sat": ("c96x160", "c224_bf16periods"),
+    "gfm": ("s256w8", "s192_x0.005"),
+    "radio": ("p224", "pos96x160"),
+    "seco": ("c64",),
+    "mae": ("c160", "c160_pos50"),
+    "satmae": ("c160_pos50", "c224_pos50"),
+    "satmae_sentinel": ("c64_pos50", "c96_pos50"),
+    "scalemae": ("c160_res", "c224_deo"),
+    "satdifuser_reduced": ("r128_two_steps", "gen128", "vae", "norm"),
+    "xstars": ("s96", "s256_pos500"),
+    "xstars_base": ("s96", "s256_pos500"),
+    "xstars_tiny": ("s96", "s256_pos500"),
+    "croma": ("s96", "s120_joint", "norm", "alibi"),
+    "terrafm": ("pos160x96", "s1_224"),
+    "copernicus_fm": ("s2_224_meta", "s2_64_k8_partialmeta", "rgb256_pos500"),
+    "dofa": ("rgb_pos", "s1"),
+    "panopticon": ("s2_98", "rgb224_pos500"),
 }
 FIELDS = ("adapter", "model", "variant", "source", "license", "checkpoint", "constants", "build", "input", "features")
 NUMBERS = 2500  # at most, per array, as long as it has channels to leave out
+FEWER = {"satdifuser_reduced": 150}  # this kit has a hundred arrays
 
 
 def cut(kit: Path, out: Path, cases: tuple[str, ...]) -> None:
@@ -33,22 +50,33 @@ def cut(kit: Path, out: Path, cases: tuple[str, ...]) -> None:
     for case in golden["cases"].values():
         with np.load(kit / case["file"]) as stored:
             for key, spec in case["arrays"].items():
-                arrays[key] = thin(stored[key], spec)
+                arrays[key] = thin(stored[key], spec, FEWER.get(kit.name, NUMBERS))
         case["file"] = "golden.npz"
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / "golden.npz", **arrays)
-    facts = {name: manifest[name] for name in FIELDS if name in manifest} | {"golden": golden}
-    keys = ",\n  ".join(json.dumps(key) for key in manifest["keys"])
+    facts = {name: manifest[name] for name in FIELDS if name in manifest}
+    facts |= {"golden": golden}
+    used = {part for case in golden["cases"].values() for part in case.get("weights", {}).get("uses", ())}
+    lists = {"keys": manifest["keys"]}
+    lists |= {name: part["keys"] for name, part in manifest.get("sections", {}).items() if f"sections.{name}" in used}
     text = json.dumps(facts, indent=1).removesuffix("\n}")
-    (out / "manifest.json").write_text(f'{text},\n "keys": [\n  {keys}\n ]\n}}\n', encoding="utf-8")
+    if len(lists) > 1:
+        sections = [f'  {json.dumps(name)}: {{"keys": {lines(lists[name])}}}' for name in lists if name != "keys"]
+        text += ',\n "sections": {\n' + ",\n".join(sections) + "\n }"
+    (out / "manifest.json").write_text(f'{text},\n "keys": {lines(lists["keys"])}\n}}\n', encoding="utf-8")
 
 
-def thin(array: np.ndarray, spec: dict) -> np.ndarray:
+def lines(keys: list) -> str:
+    """A list of keys, one a line."""
+    return "[\n  " + ",\n  ".join(json.dumps(key) for key in keys) + "\n ]"
+
+
+def thin(array: np.ndarray, spec: dict, numbers: int) -> np.ndarray:
     """Leave out channels until few numbers are left; `spec` then states the stride."""
     axis = spec.get("channel_axis", 1)
     channels = array.shape[axis]
     factor = 1
-    while array.size * -(-channels // factor) / channels > NUMBERS and factor < channels:
+    while array.size * -(-channels // factor) / channels > numbers and factor < channels:
         factor *= 2
     spec["channel_stride"] *= factor
     return array[tuple(slice(None, None, factor) if index == axis else slice(None) for index in range(array.ndim))]

@@ -9,7 +9,9 @@ CLEAN, DEO, XSTARS = PROTOCOLS["clean"], PROTOCOLS["deo-paper"], PROTOCOLS["xsta
 
 
 def test_a_switch_is_set_by_the_name_it_is_printed_under():
-    changed = CLEAN.with_switches(["knn.distance=euclidean", "knn.k=5,10", "input_size=96", "linear_probe.logistic=false"])
+    changed = CLEAN.with_switches(
+        ["knn.distance=euclidean", "knn.k=5,10", "input_size=96", "linear_probe.logistic=false"]
+    )
     assert changed.knn.distance == "euclidean"
     assert changed.knn.k == (5, 10)
     assert changed.input_size == 96

@@ -7,7 +7,14 @@ from torch import nn
 
 import models
 from models.common.errors import UserError
-from models.common.tokens import VitShape, maps_and_vectors, read_shape, resize_positions
+from models.common.tokens import (
+    VitShape,
+    expect_shape,
+    maps_and_vectors,
+    read_shape,
+    resize_positions,
+    sincos_positions,
+)
 
 
 def cubic(distance: float) -> float:
@@ -87,3 +94,31 @@ def test_patch_size_and_grid_are_read_off_the_shapes():
     assert read_shape(models.card("dinov2"), shapes) == VitShape(patch=14, grid=37)
     with pytest.raises(UserError, match="it has no patch_embed_ms"):
         read_shape(models.card("deo:vit"), shapes, stem="patch_embed_ms")
+
+
+def test_sine_cosine_positions_put_the_column_before_the_row_and_sines_before_cosines():
+    rows, columns, width, scales = 3, 5, 16, [1.0, 0.3]
+    tables = sincos_positions((rows, columns), width, torch.tensor(scales))
+    assert tables.shape == (2, 1 + rows * columns, width)
+    assert tables.dtype == torch.float32
+    frequencies = 10000.0 ** (-np.arange(4) / 4)
+    for table, scale in zip(tables, scales, strict=True):
+        assert not table[0].any()
+        for row, column in ((0, 0), (2, 3), (1, 4)):
+            angles = [scale * column * frequencies, scale * row * frequencies]
+            expected = np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)])
+            np.testing.assert_allclose(table[1 + row * columns + column].numpy(), expected, rtol=0, atol=1e-6)
+    plain, ones = sincos_positions((rows, columns), width), sincos_positions((rows, columns), width, torch.ones(1))
+    torch.testing.assert_close(plain, ones, rtol=0, atol=1e-6)
+
+
+def test_a_network_of_one_patch_size_refuses_any_other_and_needs_positions():
+    card = models.card("mae")
+    shapes: dict[str, tuple[int, ...]] = {f"blocks.{block}.norm1.weight": (1024,) for block in range(24)}
+    shapes |= {"cls_token": (1, 1, 1024), "patch_embed.proj.weight": (1024, 3, 16, 16), "pos_embed": (1, 101, 1024)}
+    assert expect_shape(card, {}) == VitShape(16, 14)
+    assert expect_shape(card, shapes) == VitShape(16, 10)
+    with pytest.raises(UserError, match="patch size 8; mae has 16"):
+        expect_shape(card, shapes | {"patch_embed.proj.weight": (1024, 3, 8, 8)})
+    with pytest.raises(UserError, match=r"no position table; that of mae has 14\^2"):
+        expect_shape(card, {key: shape for key, shape in shapes.items() if key != "pos_embed"})

@@ -63,7 +63,7 @@ BROKEN = {
         "matches no key",
     ),
     "a scale at another time": (
-        lambda m: m["golden"]["cases"]["scaled"]["weights"]["overrides"]["*gain"].update(when="after the resize"),
+        lambda m: m["golden"]["cases"]["scaled"]["weights"]["overrides"]["*gain"].update(when="at every second block"),
         "not understood",
     ),
     "an unknown constant": (
@@ -128,6 +128,17 @@ def test_a_sound_kit_is_read_with_its_weights_resolved(toy_kit: tuple[Path, dict
     assert stored.full == (1, 3, 2, 6)
     assert stored.values.shape == (1, 3, 2, 2)
     assert stored.cut(np.arange(36.0).reshape(1, 3, 2, 6))[0, 0].tolist() == [[0.0, 3.0], [6.0, 9.0]]
+
+
+def test_a_factor_that_comes_after_a_resize_is_applied_and_remembered(toy_kit: tuple[Path, dict[str, Any]]):
+    path, manifest = toy_kit
+    overrides = {"*": {"scale": 2}, "*gain": {"scale": 5, "when": "after the resize to the window of the case"}}
+    manifest["golden"]["cases"]["scaled"]["weights"]["overrides"] = overrides
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    plain, scaled = kit.read(path).cases
+    assert dict(plain.late) == {}
+    assert dict(scaled.late) == {"module.gain": 5.0}
+    assert dict(scaled.scales) == {"module.gain": 10.0, "module.offset": 2.0, "head.bias": 2.0}
 
 
 def test_sections_constants_and_crossing_patterns_are_resolved(toy_kit: tuple[Path, dict[str, Any]]):

@@ -1,5 +1,7 @@
 """Training fractions: GEO-Bench's own partitions by the name they have on disk."""
 
+from typing import ClassVar
+
 import pytest
 
 from models.common.errors import UserError
@@ -12,7 +14,7 @@ class Partitioned:
     class card:
         name = "toy"
 
-    splits = {"train": ("a", "b", "c", "d")}
+    splits: ClassVar = {"train": ("a", "b", "c", "d")}
 
     def partitions(self) -> dict[str, tuple[str, ...]]:
         return {"0.50x_train": ("d", "a"), "1.00x_train": ("a", "b", "c", "d")}

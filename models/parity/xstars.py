@@ -1,0 +1,5 @@
+"""X-STARS's kits: the recurring extras of ViTs."""
+
+from models.parity.vit import arrays, recorded
+
+__all__ = ["arrays", "recorded"]
