@@ -74,7 +74,10 @@ def run_verb(options: argparse.Namespace) -> int:
     lines = skip_lines(skips)
     if not jobs:
         mended = next((skip.reason for skip in skips if skip.mendable), None)
-        raise UserError(mended or f"nothing to run: {'; '.join(lines)}")
+        if mended or len(lines) == 1:
+            raise UserError(mended or f"nothing to run: {lines[0]}")
+        print("\n".join(lines), file=sys.stderr)
+        raise UserError(f"nothing to run: all {len(skips)} cells of {suite} are skipped, for the reasons above")
 
     from harness import run, table
     from harness.measure import Options

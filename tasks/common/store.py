@@ -17,26 +17,15 @@ from typing import Any
 import numpy as np
 
 from models.common.errors import UserError
+from models.common.files import sha256, write_whole
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that `path` is either the old or the whole new file, also after a crash or on a full disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write JSON whole or not at all; a full disk is a `UserError`."""
     try:
-        with open(temporary, "w") as file:
-            json.dump(content, file, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(content, sort_keys=True))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Entry:
@@ -57,7 +46,7 @@ class Entry:
             return None
         try:
             index = json.loads(self.index.read_text())
-            whole = index["sha256"] == file_sha256(self.data)
+            whole = index["sha256"] == sha256(self.data)
         except (OSError, ValueError, KeyError):
             whole, index = False, {}
         if not whole:
@@ -104,7 +93,7 @@ class Entry:
         table.flush()
         with open(self.data, "rb") as file:
             os.fsync(file.fileno())
-        write_json(self.index, {"key": self.key, "sha256": file_sha256(self.data), "notes": notes})
+        write_json(self.index, {"key": self.key, "sha256": sha256(self.data), "notes": notes})
         self.progress.unlink(missing_ok=True)
         return np.load(self.data, mmap_mode="r")
 

@@ -209,3 +209,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(harness, tmp_pa
     refused(harness(*DEMO, "--model", "imagestats"), "space")
     assert not list(tmp_path.rglob("*.tmp"))
     assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_a_suite_of_which_nothing_is_here_lists_its_skips_and_then_one_line(harness, tmp_path):
+    result = harness("run", "--model", "imagestats", "--suite", "geobench", "--data-root", tmp_path / "empty")
+    refused(result, "nothing to run: all 11 cells of geobench are skipped")
+    assert "m-so2sat: not on this machine; `python -m harness data fetch m-so2sat`" in result[2]
