@@ -69,6 +69,19 @@ MISTAKES = {
             if isinstance(child, nn.GELU):
                 setattr(module, name, nn.GELU(approximate="tanh"))
 """,
+    "queries and keys exchanged": """
+    from torch import cat
+    right = model.convert
+    def exchanged(state):
+        state = dict(right(state))
+        for name in state:
+            if name.endswith("qkv.weight"):
+                third = len(state[name]) // 3
+                query, key, value = state[name].split(third)
+                state[name] = cat([key, query, value])
+        return state
+    model.convert = exchanged
+""",
     "band order": """
     from torch import cat, nn
     for module in model.modules():
