@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import tasks
@@ -77,7 +78,8 @@ def plan(
     skips: list[Skip] = []
     paths = {dataset.name: find(dataset) for _, dataset in cells}
     for card in cards:
-        located = weights(card)
+        # Asked only where nothing else is in the way, because it may download; and once per model.
+        find_weights = cache(partial(weights, card))
         for cell, dataset in cells:
             path = paths[dataset.name]
             reason, mendable = None, False
@@ -85,13 +87,13 @@ def plan(
                 reason = f"{dataset.name}: task {cell.task} is not part of this version"
             elif path is None:
                 reason = f"{dataset.name}: not on this machine; {remedy(dataset)}"
-            elif isinstance(located, str):
-                reason, mendable = located, True
             else:
                 try:
                     compile_for(card, without_statistics(dataset.bands), protocol)
                 except UserError as error:
                     reason = f"{dataset.name}: {error}"
+                if reason is None and isinstance(found := find_weights(), str):
+                    reason, mendable = found, True
             if reason is not None or path is None:
                 skips.append(Skip(card.label, dataset.name, cell.task, reason or "", mendable))
                 continue

@@ -60,6 +60,22 @@ def test_a_model_without_weights_is_skipped_for_that_reason_and_the_caller_can_m
     assert all(skip.mendable and skip.reason == "put the file there" for skip in skips)
 
 
+def test_weights_are_not_asked_for_where_the_data_is_missing():
+    def never(card):
+        raise AssertionError("a download for nothing")
+
+    pairs = [(cell, EUROSAT) for cell in cells("m-eurosat", ("knn",))]
+    jobs, skips = plan(
+        *([models.card("deo")], pairs, PROTOCOLS["clean"]),
+        fractions=["1.00x"],
+        find=lambda card: None,
+        remedy=lambda card: "fetch it",
+        weights=never,
+    )
+    assert not jobs
+    assert "fetch it" in skips[0].reason
+
+
 def test_a_task_that_this_version_lacks_is_said():
     _, skips = planned(chosen=cells("m-eurosat", ("no_such_task",)))
     assert "no_such_task is not part of this version" in skips[0].reason
