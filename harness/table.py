@@ -31,7 +31,7 @@ def show(board: Leaderboard) -> None:
     from rich.table import Table
 
     lines = ranks.summary(board)
-    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    console = Console(width=None if Console().is_terminal else 160, highlight=False, markup=False)
     if lines:
         table = Table(box=None, pad_edge=False, header_style="bold")
         columns = [column for column in lines[0] if any(line[column] for line in lines)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import models
 from harness import select
-from harness.cli import cache_folder, data_root
+from harness.cli import cache_folder, data_root, words
 from harness.listing import list_verb
 from harness.plan import Job, Skip, compile_for, plan, skip_lines, without_statistics
 from models.common.card import Card
@@ -180,10 +180,11 @@ def verify_verb(options: argparse.Namespace) -> int:
     """Parity with the authors' code; exit code 1 above tolerance."""
     from harness.verify import verify
 
-    everything = options.model == ["all"]
-    for name in [] if everything else options.model:
-        models.card(name)
-    return verify(None if everything else options.model, options.kits, print)
+    labels = [label for word in options.model for label in words(word)]
+    everything = labels == ["all"]
+    for label in [] if everything else labels:
+        models.card(label)
+    return verify(None if everything else labels, options.kits, print)
 
 
 def data_verb(options: argparse.Namespace) -> int:

@@ -208,24 +208,27 @@ class Protocol:
 
     def with_switches(self, assignments: Sequence[str]) -> "Protocol":
         """This protocol with `knn.distance=euclidean`-like assignments made; unknown switches and values are refused."""
-        protocol = self
+        changes: dict[str, dict[str, object]] = {"": {}, "knn": {}, "linear_probe": {}}
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
             if not equals:
                 raise UserError(f"--set {assignment!r} is no SWITCH=VALUE")
             name = choose("switch", name.strip().replace("-", "_"), list(self.flat()))
             group, _, inner = name.rpartition(".")
-            holder = getattr(protocol, group) if group else protocol
-            value = _parse(name, text.strip(), getattr(holder, inner))
-            if inner == "augmentation":
-                holder = replace(holder, augmentation_by_dataset={})
-            if inner == "learning_rates":
-                holder = replace(holder, learning_rate_by_dataset={})
-            if inner == "pooled":
-                holder = replace(holder, pooled_by_model={})
-            changed = replace(holder, **{inner: value})
-            protocol = replace(protocol, **{group: changed}) if group else changed
-        return protocol
+            holder = getattr(self, group) if group else self
+            changes[group][inner] = _parse(name, text.strip(), getattr(holder, inner))
+            if inner in _TABLES:  # what is set by hand holds everywhere
+                changes[group][_TABLES[inner]] = {}
+        # Each group at once, since its switches are checked against each other.
+        groups = {group: replace(getattr(self, group), **changes[group]) for group in ("knn", "linear_probe")}
+        return replace(self, **changes[""], **groups)
+
+
+_TABLES = {
+    "augmentation": "augmentation_by_dataset",
+    "learning_rates": "learning_rate_by_dataset",
+    "pooled": "pooled_by_model",
+}
 
 
 def _plain(value: object) -> object:

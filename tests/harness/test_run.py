@@ -88,7 +88,8 @@ def test_recomputing_from_stored_features_gives_the_numbers_of_a_fresh_extractio
 
 def test_a_limited_run_is_marked_and_never_ranked_beside_a_full_one(harness, tmp_path):
     base = ("run", "--model", "imagestats", "--suite", "demo", "--runs", "R", "--out", "O")
-    harness(*base, "--limit", "40")
+    _, out, _ = harness(*base, "--limit", "40")
+    assert "[limit 40]" in out
     harness(*base)
     rows = read(tmp_path / "O/demo.csv")
     assert {row["label"] for row in rows} == {"", "[limit 40]"}

@@ -49,6 +49,13 @@ def test_a_wrong_switch_or_value_is_refused_with_a_sentence(assignment: str, wor
         CLEAN.with_switches([assignment])
 
 
+def test_switches_that_only_fit_together_can_be_set_together():
+    changed = CLEAN.with_switches(["linear_probe.epochs=2", "linear_probe.warmup_epochs=1"])
+    assert (changed.linear_probe.epochs, changed.linear_probe.warmup_epochs) == (2, 1)
+    with pytest.raises(UserError, match="warm-up epochs"):
+        CLEAN.with_switches(["linear_probe.epochs=2"])
+
+
 def test_a_task_is_identified_by_its_own_switches_and_the_shared_ones_alone():
     changed = CLEAN.with_switches(["linear_probe.epochs=7"])
     assert changed.switches("knn", "m-eurosat", "deo") == CLEAN.switches("knn", "m-eurosat", "deo")
