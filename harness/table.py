@@ -31,16 +31,18 @@ def show(board: Leaderboard) -> None:
     from rich.table import Table
 
     lines = ranks.summary(board)
-    console = Console(width=None if Console().is_terminal else 160, highlight=False, markup=False)
     if lines:
-        table = Table(box=None, pad_edge=False, header_style="bold")
         columns = [column for column in lines[0] if any(line[column] for line in lines)]
+        table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
+            words = column.replace(" ", "\n").replace("_", " ")  # data set above task keeps the table narrow
             left = column in ("model", "weights", "label", "protocol")
-            table.add_column(column.replace("_", " "), justify="left" if left else "right", overflow="fold")
+            table.add_column(words, justify="left" if left else "right", no_wrap=column != "label", vertical="bottom")
         for line in lines:
             table.add_row(*(line[column] for column in columns))
-        console.print(table)
+        terminal = Console()
+        width = max(terminal.width, 100) if terminal.is_terminal else 160
+        Console(width=width, highlight=False, markup=False).print(table)
     for note in board.notes:
         print(f"note: {note}")
     print(f"wrote {board.csv} and {board.ranks}")
