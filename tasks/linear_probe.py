@@ -66,19 +66,27 @@ def evaluate(
 
     stored = scale(train.features)
     kept = sweep(fresh, len(train.names), scale(val.features), val.labels, num_classes, multilabel, seed, switches)
+    head, choices = chosen(kept, switches)
+    weight, bias = (parameter[head] for parameter in kept.parameters)
+    logits = linear(scale(test.features), weight, bias)
+    return score(logits, test.labels, multilabel, choices, edge_note("learning rate", switches.learning_rates, head))
+
+
+def chosen(kept: fit.Kept, switches: LinearProbe) -> tuple[int, dict[str, float]]:
+    """The number of the head that val likes best (of equal ones the smallest rate), and what was decided on the way.
+
+    Raises `UserError` if every head diverged.
+    """
     head = int(kept.score.argmax())  # the first of equal ones, and the learning rates ascend
     if kept.score[head] == -torch.inf:
         raise UserError(
             f"every learning rate diverged ({switches.learning_rates}); add smaller ones or standardise the features"
         )
-    weight, bias = (parameter[head] for parameter in kept.parameters)
-    logits = linear(scale(test.features), weight, bias)
-    choices = {
+    return head, {
         "learning_rate": switches.learning_rates[head],
         "epoch": float(kept.epoch[head]),
         "validation": float(kept.score[head]),
     }
-    return score(logits, test.labels, multilabel, choices, edge_note("learning rate", switches.learning_rates, head))
 
 
 def sweep(

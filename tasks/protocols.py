@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from models.common.bands import MISSING_BANDS
 from models.common.errors import UserError, choose
 
 
@@ -170,7 +171,7 @@ class Protocol:
     def __post_init__(self) -> None:
         choose("normalisation", self.normalisation, ("model", "dataset"))
         choose("fit", self.fit, ("resize", "pad"))
-        choose("policy for missing bands", self.missing_bands, ("error", "zero", "repeat"))
+        choose("policy for missing bands", self.missing_bands, MISSING_BANDS)
         choose("choice of bands", self.bands, ("all", "rgb"))
         choose("choice of band names", self.band_names, ("corrected", "as-released"))
         choose("pooled vector", self.pooled, ("default", "raw", "mean", "cls"))

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from models.common.backbone import Backbone
 from tasks.common import fit, metrics
 from tasks.common.splits import Result, Split, check
-from tasks.linear_probe import edge_note, score
+from tasks.linear_probe import chosen, edge_note, score
 from tasks.protocols import LinearProbe
 
 Maps = tuple[Tensor, ...]
@@ -97,8 +97,8 @@ def evaluate(
             probe.train()
         for part in slices:
             rows = order[part]
-            chosen = [train.names[row] for row in rows]
-            yield (train.labels[rows], *(fresh(chosen, epoch) if fresh else maps(chosen)))
+            drawn = [train.names[row] for row in rows]
+            yield (train.labels[rows], *(fresh(drawn, epoch) if fresh else maps(drawn)))
 
     def loss(labels: Tensor, *stages: Tensor) -> Tensor:
         losses = []
@@ -128,14 +128,9 @@ def evaluate(
 
     slices = fit.batches(len(train.names), switches.batch)
     kept = fit.fit(stacked, epoch_batches, len(slices), loss, validate, switches)
-    chosen = int(kept.score.argmax())
-    choices = {
-        "learning_rate": switches.learning_rates[chosen],
-        "epoch": float(kept.epoch[chosen]),
-        "validation": float(kept.score[chosen]),
-    }
+    best, choices = chosen(kept, switches)
     notes = (
         f"a neck ({switches.neck}) was trained with the head; no logistic solve",
-        *edge_note("learning rate", switches.learning_rates, chosen),
+        *edge_note("learning rate", switches.learning_rates, best),
     )
-    return score(predict(chosen, test, kept.parameters), test.labels, multilabel, choices, notes)
+    return score(predict(best, test, kept.parameters), test.labels, multilabel, choices, notes)

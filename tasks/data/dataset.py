@@ -1,7 +1,7 @@
 """The shape of a data set: a card that plans without opening anything, and a reader that gives patches in sensor units."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -77,14 +77,3 @@ class Dataset(Protocol):
     def partitions(self) -> dict[str, tuple[str, ...]]:
         """Named training subsets that the data set itself ships (GEO-Bench: `0.01x_train` ...); empty if none."""
         ...
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A data set that is not on this machine, and what to do about it."""
-
-    name: str
-    remedy: str = field(default="")
-
-    def __str__(self) -> str:
-        return f"{self.name}: not on this machine; {self.remedy}"

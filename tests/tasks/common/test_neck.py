@@ -114,3 +114,9 @@ def test_maps_come_in_the_order_asked_for():
 def test_an_unknown_neck_is_refused_with_those_there_are():
     with pytest.raises(UserError, match=r"no neck of toy 'gw'.*weigh"):
         probe(switches=LinearProbe(neck="gw", epochs=1, warmup_epochs=0))
+
+
+def test_probes_that_all_diverge_are_refused_as_without_a_neck():
+    wild = LinearProbe(optimizer="sgd", learning_rates=(1e20,), epochs=4, warmup_epochs=0, batch=8)
+    with pytest.raises(UserError, match="every learning rate diverged"):
+        probe(switches=wild)
