@@ -80,7 +80,7 @@ CARD = Card(
 
 
 def build(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> "Backbone":
-    """A Swin with the checkpoint's window (random: 12), or a ViT with its patch size and grid (random: 8, 28)."""
+    """A Swin with the checkpoint's shape and window (random: Swin-B, 12), or a ViT with its patch size and grid (8, 28)."""
     if card.variant == "vit":
         from models.common.tokens import VitShape, read_shape
         from models.networks.vit import PlainViT
@@ -91,6 +91,6 @@ def build(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> "Backbone":
             # The release evaluates patch 8, its training code makes patch 16: the card follows the file.
             card = replace(card, inputs=inputs(shape.patch), strides=(shape.patch,) * 4)
         return PlainViT(card, shape, stems={"patch_embed_ms": len(BANDS), "patch_embed_rgb": len(RGB)})
-    from models.networks.deo import DeoSwin, read_window
+    from models.networks.deo import DeoSwin, read_card
 
-    return DeoSwin(card, read_window(card, shapes) if shapes else card.build["window"])
+    return DeoSwin(*(read_card(card, shapes) if shapes else (card, card.build["window"])))

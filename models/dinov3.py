@@ -32,7 +32,7 @@ SAT = {
     "gmacs": "62.8 at 224 px",
     "pretraining_data": "SAT-493M (493 million satellite images, RGB, 0.6 m), distilled from ViT-7B",
     "published_as": ("DINOv3-LS",),
-    "build": {"timm": "vit_large_patch16_dinov3_qkvb", "depth": 24},
+    "build": {"timm": "vit_large_patch16_dinov3_qkvb", "depth": 24, "norm_stages": True},
 }
 
 CARD = Card(
@@ -52,7 +52,7 @@ CARD = Card(
     gmacs="17.9 at 224 px",
     pretraining_data="LVD-1689M (curated web images), distilled from ViT-7B",
     published_as=("DINOv3-B",),
-    build={"timm": "vit_base_patch16_dinov3_qkvb", "depth": 12},
+    build={"timm": "vit_base_patch16_dinov3_qkvb", "depth": 12, "norm_stages": True},
     variants={"base": {}, "sat": SAT},
 )
 

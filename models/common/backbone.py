@@ -1,7 +1,8 @@
 """The feature contract: a `Batch` goes in, four native maps and one vector come out, and nothing is trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -111,6 +112,25 @@ class Backbone(nn.Module):
             raise UserError(
                 f"{name} ({mode.name}) got NaN or infinite pixels; name the data set's no-data rule or drop the image"
             )
+
+    def tapping(self, blocks: tuple[int, ...], bare: bool = False) -> "Backbone":
+        """The same weights with the outputs of other `blocks` as stages; `bare`: without the final norm, where it is applied.
+
+        Adapters read `card.blocks` and `card.build["norm_stages"]` when they encode, so a second card is all it takes.
+        """
+        build = {**self.card.build, "norm_stages": False} if bare else self.card.build
+        other = copy(self)
+        other.card = replace(self.card, blocks=blocks, build=build)
+        return other
+
+    def stochastic(self, batch_norm: bool = False) -> "Backbone":
+        """Switch stochastic depth and dropout on. Without `batch_norm` its running statistics stay as they are: of a frozen
+        backbone nothing may change."""
+        self.train()
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(batch_norm)
+        return self
 
     def freeze(self) -> "Backbone":
         """Switch to eval mode and stop all gradients."""

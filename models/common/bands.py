@@ -178,6 +178,8 @@ def compile_transform(
                 obstacles.append(f"{mode.name}: {obstacle}")
                 continue
             size = input_size if input_size != "model" else (mode.size or "native")
+            # A mode with more bands that fails for a unit is no small matter: the model sees less than it could.
+            notes += tuple(f"{mode.name} is used instead of {said}" for said in obstacles if "in unit" in said)
             return Transform(mode, channels, steps, size, fit, notes + _left_out(mode, bands))
     if not modes:
         obstacles = ["it has no mode that takes red, green and blue alone"]

@@ -5,6 +5,7 @@ pads, and timm shrinks the window on small maps. Where padding meets a shift, fe
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isqrt
 
 from torch import Tensor, nn
@@ -18,35 +19,59 @@ from models.common.tokens import guess
 
 TABLE = "features.0.0.attn.relative_position_bias_table"
 STAGES = (0, 2, 4, 6)  # in `features`; 1, 3, 5 are the patch mergings between them
+# Of torchvision's swin_t, for protocols that leave the backbone in train mode; no checkpoint tells it.
+STOCHASTIC_DEPTH: dict[tuple[int, tuple[int, ...]], float] = {(96, (2, 2, 6, 2)): 0.2}
 
 
-def read_window(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Read the window off the position bias table, whose (2w-1)^2 rows are the offsets between two pixels of a window.
+def read_card(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Card, int]:
+    """Read the shape of the Swin and its window off a checkpoint: the card that fits it, and the window in tokens.
 
-    169 rows are window 7, which the released code builds; 529 are window 12, which the released weights are said to
-    have. Raises `UserError` where the checkpoint is no Swin-B with both stems.
+    Width and depths are in the names and shapes of the blocks; the position bias table (2w-1)^2 x heads tells heads and
+    window: 169 rows are window 7, which the released code builds, 529 are window 12, which the released weights are
+    said to have. Raises `UserError` where the checkpoint is no Swin of four stages with both stems.
     """
     if TABLE not in shapes or "conv_ms.0.weight" not in shapes:
         raise UserError(f"this is no checkpoint of {card.label}: it has no {TABLE} or no conv_ms{guess(shapes)}")
-    width = shapes["conv_ms.0.weight"][0]
     blocks = [key.split(".")[1] for key in shapes if key.startswith("features.") and key.endswith(".norm1.weight")]
     depths = tuple(blocks.count(str(stage)) for stage in STAGES)
-    if (width, depths) != (card.channels[0], card.build["depths"]):
-        raise UserError(
-            f"this checkpoint is a Swin of width {width} and depths {depths}; {card.label} has {card.channels[0]} and "
-            f"{card.build['depths']}"
-        )
-    rows = shapes[TABLE][0]
+    tables = [shapes.get(TABLE.replace("0.0", f"{stage}.0"), ()) for stage in STAGES]
+    if not all(len(table) == 2 for table in tables):
+        raise UserError(f"this checkpoint is a Swin of {depths} blocks per stage; {card.label} has four stages")
+    width, heads = shapes["conv_ms.0.weight"][0], tuple(table[1] for table in tables)
+    if any(width * 2**stage % number for stage, number in enumerate(heads)):
+        raise UserError(f"this checkpoint is of width {width} and heads {heads}, which do not divide it")
+    rows = tables[0][0]
     side = isqrt(rows)
     if side * side != rows or side % 2 == 0:
         raise UserError(
             f"{TABLE} has {rows} rows, which is (2w-1)^2 for no window w; the checkpoint is not of {card.label}"
         )
-    return (side + 1) // 2
+    if (width, depths, heads) != (card.channels[0], card.build["depths"], card.build["heads"]):
+        card = swin_card(card, width, depths, heads, STOCHASTIC_DEPTH.get((width, depths), 0.0))
+    return card, (side + 1) // 2
+
+
+def swin_card(card: Card, width: int, depths: tuple[int, ...], heads: tuple[int, ...], stochastic_depth: float) -> Card:
+    """DEO's card for a Swin of another shape: `width` of the first stage, blocks and heads of the four stages."""
+    first, second, third, fourth = (width * 2**stage for stage in range(4))
+    return replace(
+        card,
+        title=f"DEO Swin of width {width} and {'-'.join(map(str, depths))} blocks",
+        channels=(first, second, third, fourth),
+        width=fourth,
+        parameters_millions=0.0,
+        gmacs="",
+        pretraining_data="",
+        published_as=(),
+        build={**card.build, "depths": depths, "heads": heads, "stochastic_depth": stochastic_depth},
+    )
 
 
 class DeoSwin(Backbone):
-    """Swin-B with the keys of DEO's release. Any height and width divisible by 4; `window` in pixels of a map."""
+    """Swin with the keys of DEO's release. Any height and width divisible by 4; `window` in pixels of a map.
+
+    `card.channels` has the width, `card.build` has `depths`, `heads` and `stochastic_depth`.
+    """
 
     def __init__(self, card: Card, window: int) -> None:
         super().__init__(card)
@@ -73,19 +98,23 @@ class DeoSwin(Backbone):
         own = {key: value for key, value in self.state_dict().items() if key.endswith("relative_position_index")}
         return {**state, **own}
 
-    def encode(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """The last output of each Swin stage before merging (no norm), at strides 4, 8, 16, 32.
-
-        `default` and `mean` (B, 1024) average the normed last map, as in pretraining; `raw` averages it without the
-        norm, as the authors' classifier did.
-        """
-        image = batch.images["optical"]
+    def tap(self, image: Tensor) -> list[Tensor]:
+        """Images (B, 10 or 3, H, W), each through the stem of its number of bands -> the four stages (B, h, w, C)."""
         tokens = self.conv_ms(image) if image.shape[1] == 10 else self.conv_rgb(image)
         stages = []
         for index, layer in enumerate(self.features):
             tokens = layer(tokens)
             if index in STAGES:
                 stages.append(tokens)
-        mean = self.norm(tokens).mean(dim=(1, 2))
-        vectors = {"default": mean, "mean": mean, "raw": tokens.mean(dim=(1, 2))}
+        return stages
+
+    def encode(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """The last output of each Swin stage before merging (no norm), at strides 4, 8, 16, 32.
+
+        `default` and `mean` (B, width) average the normed last map, as in pretraining; `raw` averages it without the
+        norm, as the authors' classifier did.
+        """
+        stages = self.tap(batch.images["optical"])
+        mean = self.norm(stages[3]).mean(dim=(1, 2))
+        vectors = {"default": mean, "mean": mean, "raw": stages[3].mean(dim=(1, 2))}
         return tuple(channels_last_to_first(stage) for stage in stages), vectors

@@ -57,4 +57,4 @@ class DinoV3(Backbone):
             tokens = block(tokens, rope=rope)
             if index in self.card.blocks:
                 outputs.append(tokens)
-        return maps_and_vectors(outputs, self.norm, prefix=5, grid=grid, norm_stages=True)
+        return maps_and_vectors(outputs, self.norm, prefix=5, grid=grid, norm_stages=self.card.build["norm_stages"])

@@ -12,7 +12,7 @@ from models.common.backbone import Backbone, Batch, state_shapes
 from models.common.card import ZScore
 from models.common.errors import UserError
 from models.common.weights import load, parameters_on_meta, state_dict
-from models.networks.deo import DeoSwin
+from models.networks.deo import DeoSwin, swin_card
 
 SWIN, VIT = models.card("deo"), models.card("deo:vit")
 
@@ -63,17 +63,39 @@ def without(shapes: dict[str, tuple[int, ...]], part: str) -> dict[str, tuple[in
     return {key: shape for key, shape in shapes.items() if part not in key}
 
 
-def swin_tiny() -> dict[str, tuple[int, ...]]:
-    shapes = {key: shape for key, shape in swin_shapes().items() if not key.startswith("features.4.")}
-    shapes |= {f"features.4.{block}.norm1.weight": (384,) for block in range(6)}
-    return shapes | {"conv_ms.0.weight": (96, 10, 4, 4)}
+TINY = (96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
+FREE = (32, (1, 2, 3, 1), (1, 4, 2, 8), 4)
+
+
+@pytest.mark.parametrize(("width", "depths", "heads", "window"), [TINY, FREE])
+def test_a_swin_of_another_shape_is_built_as_its_checkpoint_says_and_its_card_follows(width, depths, heads, window):
+    with parameters_on_meta():
+        shapes = state_shapes(DeoSwin(swin_card(SWIN, width, depths, heads, 0.0), window).state_dict())
+    model = build("deo", shapes)
+    assert isinstance(model, DeoSwin)
+    assert state_shapes(model.state_dict()) == shapes
+    assert model.window == window
+    assert model.card.channels == (width, 2 * width, 4 * width, 8 * width)
+    assert model.card.width == 8 * width
+    attention = [model.get_submodule(f"features.{stage}.0.attn") for stage in (0, 2, 4, 6)]
+    assert tuple(module.num_heads for module in attention) == heads
+    assert model.card.build["stochastic_depth"] == (0.2 if width == 96 else 0.0)
 
 
 REFUSED = {
     "the ViT for the Swin": ("deo", vit_shapes, "looks like DEO's ViT"),
     "the Swin for the ViT": ("deo:vit", swin_shapes, "looks like a Swin"),
     "torchvision's own Swin": ("deo", lambda: without(swin_shapes(), "conv_"), "no conv_ms"),
-    "a Swin-T": ("deo", swin_tiny, r"width 96 and depths \(2, 2, 6, 2\); deo has 128 and \(2, 2, 18, 2\)"),
+    "a Swin of three stages": (
+        "deo",
+        lambda: without(swin_shapes(), "features.6."),
+        r"\(2, 2, 18, 0\) blocks per stage",
+    ),
+    "heads that do not divide the width": (
+        "deo",
+        lambda: swin_shapes() | {"features.0.0.attn.relative_position_bias_table": (169, 3)},
+        "which do not divide it",
+    ),
     "a table of no window": (
         "deo",
         lambda: swin_shapes() | {"features.0.0.attn.relative_position_bias_table": (170, 4)},

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.layers.attention import Attention
 from torch import Tensor
 from torchvision.models import resnet18, resnet50, resnet101
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -88,12 +89,52 @@ def test_a_training_file_of_the_resnet_gives_torchvisions_features(tmp_path: Pat
     torch.testing.assert_close(ours.pooled, theirs["flatten"])
 
 
+def sized(width: int, depth: int, patch: int, grid: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a free ViT."""
+    card = xstars.sized(models.card("xstars:vit"), width, depth, patch, grid)
+    with parameters_on_meta():
+        return state_shapes(xstars.build(card, {}).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "patch", "grid", "blocks"),
+    [(128, 6, 8, 4, (0, 2, 3, 5)), (64, 4, 4, 8, (0, 1, 2, 3)), (192, 12, 16, 14, (3, 5, 8, 11))],
+)
+def test_the_free_vit_reads_its_size_off_the_checkpoint(width: int, depth: int, patch: int, grid: int, blocks: tuple):
+    model = build("xstars:vit", sized(width, depth, patch, grid))
+    card = model.card
+    assert (card.width, card.channels, card.strides, card.blocks) == (width, (width,) * 4, (patch,) * 4, blocks)
+    assert (card.inputs[0].size, card.inputs[0].multiple) == (patch * grid, patch)
+    heads = {module.num_heads for module in model.modules() if isinstance(module, Attention)}
+    assert heads == {width // 64}
+    assert model.get_parameter("pos_embed").shape == (1, 1 + grid**2, width)
+
+
+def test_the_free_vit_computes_what_the_authors_compute_at_a_size_of_theirs():
+    assert verify.run_kit(SLIM / "xstars_tiny", "xstars:vit").passed
+
+
 REFUSED = {
     "another size": ("xstars:base", vit, "width 192 and 12 blocks; xstars:base has 768 and 12"),
     "patch 8": (
         "xstars:tiny",
         lambda: vit() | {"patch_embed.proj.weight": (192, 3, 8, 8)},
         "patch size 8; xstars:tiny has 16",
+    ),
+    "half a head": (
+        "xstars:vit",
+        lambda: {key: tuple(96 if side == 64 else side for side in shape) for key, shape in sized(64, 4, 8, 4).items()},
+        "width 96 and 4 blocks; xstars:vit takes widths divisible by 64",
+    ),
+    "fewer blocks than stages": (
+        "xstars:vit",
+        lambda: {key: shape for key, shape in sized(64, 4, 8, 4).items() if not key.startswith("blocks.3.")},
+        "width 64 and 3 blocks; .* at least 4 blocks",
+    ),
+    "the ResNet for the free ViT": (
+        "xstars:vit",
+        lambda: state_shapes(resnet50(weights=None).state_dict()),
+        "no patch_embed.proj.weight or cls_token; it looks like a ResNet",
     ),
     "no positions": ("xstars:tiny", lambda: vit() | {"pos_embed": (1, 1, 192)}, "no position table"),
     "the ViT for the ResNet": ("xstars:resnet50", vit, "no conv1.weight; it looks like another ViT"),
