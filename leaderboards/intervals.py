@@ -1,4 +1,4 @@
-"""95% intervals of classification scores, from the predictions kept for each test image.
+"""95% intervals of scores, from the predictions or the confusion matrices kept for each test image.
 
 Percentile bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), hierarchical: every
 replicate draws the test images anew, and, where a row averages several runs, the training draws and the seeds within
@@ -6,10 +6,11 @@ them too.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from leaderboards import confusions
 from leaderboards.files import JournalError
 
 REPLICATES = 1000
@@ -18,6 +19,7 @@ CHUNK_ELEMENTS = 2**22  # image weights held at once: 32 MB
 METRIC = re.compile(r"(accuracy|f1_micro|f1_macro)(_mean)?(.*)")
 Samples = Mapping[str, np.ndarray]
 Array = np.ndarray
+Weighted = Callable[[Array], Array]  # image weights (B, N) -> scores (B,), NaN where undefined
 
 
 def intervals(
@@ -28,19 +30,22 @@ def intervals(
     `values`: per metric, what each of R runs recorded. `samples`: per run, `label` (N,) or (N, C) of 0 and 1 and, of
     the same shape, `prediction<suffix>` behind the metric `accuracy<suffix>`, `f1_micro<suffix>` or `f1_macro<suffix>`;
     k-NN may keep all its k at once, as `k` (K,) and `prediction<suffix>` (N, K) or (N, K, C) behind
-    `accuracy_k5<suffix>`. The metric `accuracy_mean<suffix>` is the mean over every k. `draws`: the draw of each run.
-    `seed` makes it repeatable.
+    `accuracy_k5<suffix>`. The metric `accuracy_mean<suffix>` is the mean over every k. Dense tasks keep `confusion`
+    (N, K, K) alone, and `no_data` () where a class is no data, behind the metrics of `leaderboards.confusions`.
+    `draws`: the draw of each run. `seed` makes it repeatable.
 
     A metric whose recorded values the arrays do not give back (another definition, or no arrays) has no interval.
+    Replicates in which it is undefined (none of the images drawn has a pixel of that class) do not count.
     Raises `JournalError` if the runs were measured on different test images.
     """
     runs = [_by_k(one) for one in samples]
-    if not runs or any("label" not in one or not len(one["label"]) for one in runs):
+    labels = [_labels(one) for one in runs]
+    if not all(map(len, labels)) or not runs:
         return {}
-    label = runs[0]["label"]
-    if any(not np.array_equal(label, one["label"]) for one in runs):
+    if any(not np.array_equal(labels[0], other) for other in labels):
         raise JournalError("they hold different test labels: run them again with --force, on one version of the data")
-    whole = np.ones((1, len(label)))
+    images = len(labels[0])
+    whole = np.ones((1, images))
     scores = {}
     for metric, recorded in values.items():
         of_runs = [_scores(metric, one) for one in runs]
@@ -52,14 +57,28 @@ def intervals(
     generator = np.random.default_rng(seed)
     shares = _run_shares(draws, generator)
     replicates: dict[str, list[Array]] = {metric: [] for metric in scores}
-    step = max(1, CHUNK_ELEMENTS // len(label))
+    step = max(1, CHUNK_ELEMENTS // images)
     for start in range(0, REPLICATES, step):
-        weights = _image_weights(len(label), min(step, REPLICATES - start), generator)
+        weights = _image_weights(images, min(step, REPLICATES - start), generator)
         for metric, of_runs in scores.items():
             by_run = np.stack([_mean(parts, weights) for parts in of_runs], axis=1)
-            replicates[metric].append((by_run * shares[start : start + step]).sum(axis=1))
-    ends = {metric: np.percentile(np.concatenate(parts), PERCENTILES) for metric, parts in replicates.items()}
-    return {metric: (float(low), float(high)) for metric, (low, high) in ends.items()}
+            share = shares[start : start + step]
+            replicates[metric].append(np.where(share > 0, by_run * share, 0).sum(axis=1))  # unused runs may be NaN
+    ends = {}
+    for metric, parts in replicates.items():
+        means = np.concatenate(parts)
+        defined = means[~np.isnan(means)]
+        if len(defined):
+            low, high = np.percentile(defined, PERCENTILES)
+            ends[metric] = float(low), float(high)
+    return ends
+
+
+def _labels(samples: Samples) -> Array:
+    """What must be the same in all runs of a row: the label, or the number of pixels labelled as each class (N, K)."""
+    if "confusion" in samples:
+        return samples["confusion"].sum(axis=2, dtype=np.int64)
+    return samples.get("label", np.empty(0))
 
 
 def _by_k(samples: Samples) -> dict[str, Array]:
@@ -104,8 +123,11 @@ class Score:
         return (2 * true_positive / np.maximum(either, 1)).mean(axis=1)
 
 
-def _scores(metric: str, samples: Samples) -> list[Score]:
+def _scores(metric: str, samples: Samples) -> list[Weighted]:
     """The arrays whose mean score is the metric (one, or one per k), ready to be weighted; empty if there are none."""
+    if "confusion" in samples:
+        score = confusions.score(metric, samples["confusion"], int(samples.get("no_data", -1)))
+        return [score] if score else []
     found = METRIC.fullmatch(metric)
     if not found:
         return []
@@ -118,7 +140,7 @@ def _scores(metric: str, samples: Samples) -> list[Score]:
     return [Score(kind, prediction, label) for prediction in predictions]
 
 
-def _mean(scores: Sequence[Score], weights: Array) -> Array:
+def _mean(scores: Sequence[Weighted], weights: Array) -> Array:
     return np.mean([score(weights) for score in scores], axis=0)
 
 

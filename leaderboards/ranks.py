@@ -12,7 +12,7 @@ ones, with its counts and without means: a gap is said, never filled.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,20 +52,30 @@ class Leaderboard(NamedTuple):
     ranks: Path
 
 
-def build(journal: Journal, suite: str, cells: Sequence[Cell], folder: Path | str) -> Leaderboard:
+def build(
+    journal: Journal, suite: str, cells: Sequence[Cell], folder: Path | str, second: str = ""
+) -> list[Leaderboard]:
     """Write `<suite>.csv` and `<suite>_ranks.csv` into `folder`, from the journal alone; twice gives the same bytes.
 
-    `cells` are the suite's, in its order; at most one per data set is `primary`. Raises `JournalError` if the journal
-    cannot be read or a file cannot be written.
+    `cells` are the suite's, in its order; at most one per data set is `primary`. With `second`, a task, there is another
+    rank table, `<suite>_<second>_ranks.csv`, over the data sets that have this task, by its number. Raises `JournalError`
+    if the journal cannot be read or a file cannot be written.
     """
-    table = rows(journal, suite, cells)
+    table, csv = rows(journal, suite, cells), Path(folder) / f"{suite}.csv"
+    write(table, csv)
+    boards = [_board(table, cells, csv, Path(folder) / f"{suite}_ranks.csv")]
+    if second:
+        own = [cell._replace(primary=True) for cell in cells if cell.task == second]
+        by_second = [replace(row, primary=row.headline) for row in table if row.task == second]
+        boards.append(_board(by_second, own, csv, Path(folder) / f"{suite}_{second}_ranks.csv"))
+    return boards
+
+
+def _board(table: list[Row], cells: Sequence[Cell], csv: Path, ranks: Path) -> Leaderboard:
     standings, notes = rank(table, cells)
-    paths = Path(folder) / f"{suite}.csv", Path(folder) / f"{suite}_ranks.csv"
-    board = Leaderboard(cells, table, standings, notes, *paths)
-    write(table, board.csv)
     columns = _columns(standings)
-    write_csv(board.ranks, columns, ([getattr(standing, column) for column in columns] for standing in standings))
-    return board
+    write_csv(ranks, columns, ([getattr(standing, column) for column in columns] for standing in standings))
+    return Leaderboard(cells, table, standings, notes, csv, ranks)
 
 
 def rank(table: Iterable[Row], cells: Sequence[Cell]) -> tuple[list[Standing], list[str]]:

@@ -183,7 +183,7 @@ def journal(tmp_path: Path, record: Callable[..., Record]) -> Journal:
 
 
 def test_both_files_are_written_and_twice_gives_the_same_bytes(journal: Journal, tmp_path: Path) -> None:
-    board = build(journal, "suite", CELLS, tmp_path / "out")
+    (board,) = build(journal, "suite", CELLS, tmp_path / "out")
     assert (board.csv.name, board.ranks.name) == ("suite.csv", "suite_ranks.csv")
     assert board.ranks.read_text().splitlines() == [
         "model,optical,ms,overall,n_optical,n_ms",
@@ -202,7 +202,7 @@ def test_columns_that_tell_lines_apart_appear_where_there_is_something_to_tell(
 ) -> None:
     journal.append(record(0.3, dataset="pv", weights="random-0"))
     journal.append(record(0.3, dataset="pv", protocol="deo-paper", label="mine", switches={}))
-    board = build(journal, "suite", CELLS, tmp_path / "out")
+    (board,) = build(journal, "suite", CELLS, tmp_path / "out")
     assert board.ranks.read_text().splitlines() == [
         "model,weights,label,protocol,optical,ms,overall,n_optical,n_ms",
         "deo:swin,01234567,,clean,1.000000,1.000000,1.000000,1,2",
@@ -213,14 +213,14 @@ def test_columns_that_tell_lines_apart_appear_where_there_is_something_to_tell(
 
 
 def test_an_empty_journal_makes_empty_tables(tmp_path: Path) -> None:
-    board = build(Journal(tmp_path / "runs"), "suite", CELLS, tmp_path / "out")
+    (board,) = build(Journal(tmp_path / "runs"), "suite", CELLS, tmp_path / "out")
     assert board.ranks.read_text() == "model,optical,ms,overall,n_optical,n_ms\n"
     assert board.notes == ["not measured, so not in the ranks: pv, eurosat, so2sat"]
     assert summary(board) == []
 
 
 def test_the_summary_has_a_line_per_model_and_a_column_per_cell(journal: Journal, tmp_path: Path) -> None:
-    lines = summary(build(journal, "suite", CELLS, tmp_path / "out"))
+    lines = summary(build(journal, "suite", CELLS, tmp_path / "out")[0])
     assert lines == [
         {
             "model": "deo:swin",
@@ -251,7 +251,7 @@ def test_the_summary_shows_models_that_are_not_ranked_and_half_the_width_of_inte
     journal, label = Journal(tmp_path / "runs"), np.arange(100) % 2
     arrays = {"label": label, "prediction": np.where(np.arange(100) < 80, label, 1 - label)}
     journal.append(record(0.8, dataset="eurosat", task="knn", seed=None), arrays)
-    (line,) = summary(build(journal, "suite", CELLS, tmp_path / "out"))
+    (line,) = summary(build(journal, "suite", CELLS, tmp_path / "out")[0])
     assert re.fullmatch(r"0\.800 ± 0\.0[78]\d", line["eurosat knn"])
     assert (line["optical"], line["ms"], line["overall"]) == ("", "", "")
 
@@ -291,3 +291,16 @@ def test_the_ranks_of_deo_follow_from_its_published_tables(
     assert written == {model: tuple(means) for model, *means in lines}
     assert written["DEO"] == ("2.00", "1.38", "1.69")
     assert [one.model for one in standings] == [model for model, *_ in lines]
+
+
+def test_a_second_task_has_a_rank_table_of_its_own_over_the_sets_that_have_it(record, tmp_path) -> None:
+    cells = [cell for cell in CELLS if cell.dataset == "eurosat"]
+    journal = Journal(tmp_path / "runs")
+    for model, knn, linear in (("one", 0.9, 0.1), ("two", 0.2, 0.8)):
+        journal.append(record(knn, model=model, dataset="eurosat", task="knn", seed=None))
+        journal.append(record(linear, model=model, dataset="eurosat"))
+    first, second = build(journal, "suite", cells, tmp_path / "out", "knn")
+    assert [line.model for line in first.standings] == ["two:swin", "one:swin"]
+    assert [line.model for line in second.standings] == ["one:swin", "two:swin"]
+    assert (first.ranks.name, second.ranks.name) == ("suite_ranks.csv", "suite_knn_ranks.csv")
+    assert first.csv == second.csv
