@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from harness.pretrain_arguments import add_pretrain
 from leaderboards.results import JournalError
 from models.common.errors import UserError, choose
 
@@ -79,7 +80,10 @@ def parser() -> Parser:
         help="change a switch of the protocol",
     )
     what.add_argument("--weights", help="official | random | PATH (default: the protocol's)")
-    what.add_argument("--train-fraction", type=words, default=["1.00"], help="0.01,0.10,1.00 (default: 1.00)")
+    what.add_argument(
+        "--draws", type=int, default=0, metavar="N", help="N seeded, stratified, nested subsets per fraction below 1"
+    )
+    what.add_argument("--train-fraction", type=words, help="0.01,0.10,1.00 (default: the suite's, or 1.00)")
     what.add_argument("--seeds", type=words, help="0,1,2 (default: the protocol's)")
     what.add_argument(
         "--data-root", type=Path, help="where data sets lie (default: $EO_HARNESS_DATA, else the user cache)"
@@ -91,6 +95,8 @@ def parser() -> Parser:
     run.add_argument("--label", default="", help="shown in the CSV; two checkpoints of one model need it")
     run.add_argument("--out", type=Path, default=Path("leaderboards"), help="CSV and tables (default: leaderboards/)")
     run.add_argument("--store", type=Path, help="the feature store (default: `store` inside --runs)")
+    run.add_argument("--store-limit", metavar="SIZE", help="evict what was least recently used above this, e.g. 50GB")
+    run.add_argument("--panels", type=int, default=0, metavar="N", help="draw the first N test images of dense tasks")
     run.add_argument("--limit", type=int, help="the first N images per split; marked, never ranked beside full runs")
     run.add_argument("--device", default="auto", help="auto | cpu | cuda[:N]")
     run.add_argument("--precision", default="fp32", help="fp32 | bf16 | fp16")
@@ -114,8 +120,10 @@ def parser() -> Parser:
     shows.add_argument("--diff", nargs=2, metavar=("A", "B"), help="with protocols: the switches in which two differ")
     shows.add_argument("--protocol", default="clean", help="with --transform: the protocol to compile for")
 
-    rank = verbs.add_parser("rank", help="rebuild a suite's CSV and rank table from the journal")
-    rank.add_argument("--suite", required=True)
+    rank = verbs.add_parser("rank", help="rebuild a suite's CSV and rank table from the journal; published tables")
+    rank.add_argument("--suite")
+    rank.add_argument("--published", metavar="PAPER", help="deo | xstars: its tables, beside what the journal holds")
+    rank.add_argument("--table", type=words, help="with --published: these tables of the paper (`I,VII`), or `all`")
     rank.add_argument("--runs", type=Path, default=Path("runs"))
     rank.add_argument("--out", type=Path, default=Path("leaderboards"))
 
@@ -123,10 +131,16 @@ def parser() -> Parser:
     verify.add_argument("model", nargs="+", help="model names, or `all`")
     verify.add_argument("--kits", "--kit", type=Path, required=True, help="a kit, or a folder of kits")
 
-    data = verbs.add_parser("data", help="fetch data sets; write the synthetic twin")
-    data.add_argument("what", choices=("fetch", "twin"))
-    data.add_argument("name", nargs="*", help="data sets to fetch")
+    data = verbs.add_parser("data", help="list, fetch and check data sets; write the synthetic twin")
+    data.add_argument("what", choices=("list", "fetch", "check", "twin"))
+    data.add_argument("name", nargs="*", help="data sets; to check also paths to TOML files")
     data.add_argument("--data-root", type=Path)
+    data.add_argument("--yes", action="store_true", help="with fetch: do not ask")
+    data.add_argument("--out", type=Path, default=Path("checks"), help="with check: the reports (default: checks/)")
+    data.add_argument("--limit", type=int, help="with check: the first N samples per split")
+    data.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+    add_pretrain(verbs)
 
     top.verbs = dict(verbs.choices)  # type: ignore[arg-type]
     return top

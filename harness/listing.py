@@ -8,7 +8,7 @@ from harness.plan import compile_for, without_statistics
 from models.common.errors import UserError, choose
 from tasks.data import catalogue
 from tasks.protocols import PROTOCOLS
-from tasks.suites import SUITES
+from tasks.suites import SUITES, tasks_for
 
 
 def list_verb(options: argparse.Namespace) -> int:
@@ -84,13 +84,14 @@ def transforms(dataset: str, protocol: str) -> list[str]:
     """The compiled transform of every model and variant for one data set."""
     data = catalogue.card(dataset)
     preset = PROTOCOLS[choose("protocol", protocol, PROTOCOLS)]
+    task = tasks_for(data.label)[-1]
     lines = []
     for name in models.names():
         for variant in models.card(name).variants:
             card = models.card(f"{name}:{variant}")
             lines.append(f"{card.label} on {data.name} ({preset.name}):")
             try:
-                described = compile_for(card, without_statistics(data.bands), preset).describe()
+                described = compile_for(card, without_statistics(data.bands), preset, task, data.name).describe()
             except UserError as error:
                 described = [f"not possible: {error}"]
             lines += [f"    {line}" for line in described]

@@ -11,6 +11,7 @@ from models.common.card import Card
 from models.common.errors import UserError
 from models.common.spectral import Band
 from models.common.weights import Located
+from tasks.common.low_data import available
 from tasks.data.dataset import DatasetCard
 from tasks.protocols import Protocol
 from tasks.suites import Cell
@@ -18,7 +19,7 @@ from tasks.suites import Cell
 
 @dataclass(frozen=True)
 class Job:
-    """One model on one task of one data set at one training fraction; `seeds` are the runs in it (None: without seed)."""
+    """One model on one task of one data set at one training fraction: a run per draw and seed (None: without seed)."""
 
     card: Card
     dataset: DatasetCard
@@ -27,6 +28,12 @@ class Job:
     primary: bool
     fraction: str
     seeds: tuple[int | None, ...]
+    draws: tuple[int, ...] = (0,)
+
+    @property
+    def runs(self) -> list[tuple[int, int | None]]:
+        """Draw and seed of every run."""
+        return [(draw, seed) for draw in self.draws for seed in self.seeds]
 
 
 @dataclass(frozen=True)
@@ -40,14 +47,15 @@ class Skip:
     mendable: bool = False
 
 
-def compile_for(card: Card, bands: Sequence[Band], protocol: Protocol) -> Transform:
-    """The transform of one model on these bands under the protocol's switches."""
+def compile_for(card: Card, bands: Sequence[Band], protocol: Protocol, task: str, dataset: str) -> Transform:
+    """The transform of one model on these bands under the protocol's switches for one task and data set."""
+    input_size, fit = protocol.sizes(task, dataset, card.label)
     return compile_transform(
         card,
         bands,
         normalisation=protocol.normalisation,
-        input_size=protocol.input_size,
-        fit=protocol.fit,
+        input_size=input_size,
+        fit=fit,
         missing_bands=protocol.missing_bands,
         only_rgb=protocol.bands == "rgb",
         swap_rgb_std=protocol.swap_rgb_std,
@@ -65,6 +73,7 @@ def plan(
     protocol: Protocol,
     *,
     fractions: Sequence[str],
+    draws: Sequence[int] = (0,),
     find: Callable[[DatasetCard], Path | None],
     remedy: Callable[[DatasetCard], str],
     weights: Callable[[Card], Located | str],
@@ -89,7 +98,7 @@ def plan(
                 reason = f"{dataset.name}: not on this machine; {remedy(dataset)}"
             else:
                 try:
-                    compile_for(card, without_statistics(dataset.bands), protocol)
+                    compile_for(card, without_statistics(dataset.bands), protocol, cell.task, dataset.name)
                 except UserError as error:
                     reason = f"{dataset.name}: {error}"
                 if reason is None and isinstance(found := find_weights(), str):
@@ -98,7 +107,13 @@ def plan(
                 skips.append(Skip(card.label, dataset.name, cell.task, reason or "", mendable))
                 continue
             seeds = protocol.seeds_of(cell.task)
-            jobs += [Job(card, dataset, path, cell.task, cell.primary, fraction, seeds) for fraction in fractions]
+            jobs += [
+                Job(
+                    *(card, dataset, path, cell.task, cell.primary, fraction, seeds),
+                    draws=(0,) if fraction.endswith("x") else tuple(draws) or (0,),
+                )
+                for fraction in (available(wanted, dataset) for wanted in fractions)
+            ]
     return jobs, skips
 
 

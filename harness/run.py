@@ -3,18 +3,25 @@
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 
 from harness import provenance
-from harness.measure import CannotBuild, Model, Opened, Options, facts, identity, label_of, primary, results
-from harness.plan import Job
+from harness.dense import PerPixel
+from harness.measure import CannotBuild, Model, Options, facts, identity, primary
+from harness.pictures import Gallery
+from harness.plan import Job, compile_for, without_statistics
+from harness.pooled import Pooled
 from harness.progress import Progress
 from leaderboards.results import Identity, Journal, JournalError, Record
 from models.common.errors import UserError
 from models.common.weights import Located
+from tasks.common import low_data
 from tasks.data import catalogue
-from tasks.data.dataset import Dataset
+from tasks.data.dataset import Dataset, usable
+from tasks.data.reader import Reader
+from tasks.protocols import DENSE
 
 
 @dataclass
@@ -27,14 +34,23 @@ class Outcome:
     failures: list[tuple[str, str, bool]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     said: set[str] = field(default_factory=set)
+    pictures: list[Path] = field(default_factory=list)
 
 
 def run(
-    jobs: Sequence[Job], located: dict[str, Located], options: Options, journal: Journal, progress: Progress
-) -> Outcome:
-    """Do every job, model by model and data set by data set. A failure is recorded with its reason, and the rest goes on."""
-    outcome = Outcome()
+    jobs: Sequence[Job],
+    located: dict[str, Located],
+    options: Options,
+    journal: Journal,
+    progress: Progress,
+    outcome: Outcome,
+) -> None:
+    """Do every job, model by model and data set by data set, and add what happened to `outcome`.
+
+    A failure is recorded with its reason, and the rest goes on.
+    """
     done = set() if options.force else journal.done()
+    gallery = Gallery(options.pictures) if options.panels else None
     for label, of_model in groupby(jobs, key=lambda job: job.card.label):
         of_model = list(of_model)
         model = Model(of_model[0].card, located[label], options)
@@ -42,9 +58,13 @@ def run(
             group = list(group)
             progress.prefix = f"{label} on "
             # Where the data set could not even be opened, its version is unknown, and the record of the failure says so.
-            pending = {_key(job, seed): identity(model, job, seed) for job in group for seed in job.seeds}
+            pending = {
+                (job.task, job.fraction, draw, seed): identity(model, job, draw, seed)
+                for job in group
+                for draw, seed in job.runs
+            }
             try:
-                _evaluate(model, group, pending, done, journal, progress, outcome)
+                _evaluate(model, group, pending, done, journal, progress, outcome, gallery)
             except JournalError:
                 raise
             except Exception as error:  # one broken run must not lose the sweep
@@ -60,12 +80,10 @@ def run(
         model.close()
     progress.prefix = ""
     progress.close()
-    return outcome
+    outcome.pictures += gallery.write() if gallery else []
 
 
-def _key(job: Job, seed: int | None) -> tuple[str, str, int | None]:
-    """What tells one run of a data set from another."""
-    return job.task, job.fraction, seed
+Key = tuple[str, str, int, int | None]  # task, fraction, draw, seed: what tells one run on a data set from another
 
 
 def _open(group: Sequence[Job], options: Options) -> Dataset:
@@ -76,19 +94,36 @@ def _open(group: Sequence[Job], options: Options) -> Dataset:
     return dataset
 
 
+def _under(model: Model, group: Sequence[Job], dataset: Dataset, progress: Progress) -> Pooled | PerPixel:
+    """The data set under the model's transform, without samples that cannot be read by it."""
+    task = group[0].task  # tasks on one data set share its kind of label, and with it their sizes
+    where = (model.options.protocol, task, dataset.card.name)
+    if isinstance(dataset, Reader):
+        # Which bands are read decides which samples can be, and whose statistics are measured.
+        read = compile_for(model.card, without_statistics(dataset.card.bands), *where).read
+        dataset = usable(dataset, read)
+        if isinstance(dataset, Reader):
+            dataset.cache = model.options.store
+    transform = compile_for(model.card, dataset.bands, *where)
+    if task in DENSE:
+        return PerPixel(model, dataset, transform, progress, task)
+    return Pooled(model, dataset, transform, progress)
+
+
 def _evaluate(
     model: Model,
     group: Sequence[Job],
-    pending: dict[tuple[str, str, int | None], Identity],
+    pending: dict[Key, Identity],
     done: set[str],
     journal: Journal,
     progress: Progress,
     outcome: Outcome,
+    gallery: Gallery | None,
 ) -> None:
     """All jobs of one model on one data set; `pending` always holds the runs that are not recorded yet."""
     options = model.options
-    dataset = _open(group, options)
-    opened = Opened(model, dataset, progress)
+    opened = _under(model, group, _open(group, options), progress)
+    dataset = opened.dataset
     for note in (*getattr(dataset, "notes", ()), *dataset.warnings):
         if note not in outcome.said:
             outcome.said.add(note)
@@ -97,29 +132,46 @@ def _evaluate(
         for line in opened.transform.describe():
             progress.line(f"{model.card.label} on {dataset.card.name}: {line}")
     for job in group:
-        for seed in job.seeds:
-            pending[_key(job, seed)] = opened.identity(job, seed)
-            if pending[_key(job, seed)].run_id in done:
-                del pending[_key(job, seed)]
+        for draw, seed in job.runs:
+            key = job.task, job.fraction, draw, seed
+            pending[key] = opened.identity(job, draw, seed)
+            if pending[key].run_id in done:
+                del pending[key]
                 outcome.already_done += 1
-    for job in group:
-        todo = [seed for seed in job.seeds if _key(job, seed) in pending]
+    computed = 0
+    for job, draw in [(one, draw) for one in group for draw in one.draws]:
+        todo = [seed for seed in job.seeds if (job.task, job.fraction, draw, seed) in pending]
+        if not todo:
+            continue
         started = time.time()
         heads = f"{dataset.card.name} {job.task.replace('_', ' ')} {job.fraction}"
-        for number, (seed, result) in enumerate(results(job, todo, opened), 1):
+        for number, (seed, result) in enumerate(opened.results(job, draw, todo), 1):
+            key = job.task, job.fraction, draw, seed
+            took = time.time() - started
+            said = low_data.notes(dataset, job.fraction, draw, opened.train)
+            result = replace(result, notes=(*said, *result.notes))
             record = Record(
-                identity=pending[_key(job, seed)],
+                identity=pending[key],
                 status="ok",
                 metrics=result.metrics,
                 primary=primary(job, options.protocol),
                 modality=dataset.card.modality,
-                provenance=facts(opened, label_of(job, options), result, time.time() - started),
+                provenance=facts(
+                    *(job, options, dataset, opened.transform, opened.warnings, opened.extracted, result, took)
+                ),
             )
+            if options.strict and opened.warnings:
+                raise UserError(f"{dataset.card.name}: {opened.warnings[0]} (--strict makes warnings errors)")
             journal.append(record, result.samples, force=options.force)
-            del pending[_key(job, seed)]
-            outcome.computed += 1
+            del pending[key]
+            computed += 1
+            outcome.pictures += [Path(str(path)) for path in [result.facts.get("panels")] if path]
             progress(heads, number, len(todo))
             started = time.time()
-    if "table" in opened.__dict__:
-        outcome.extracted += opened.table.extracted
-        outcome.warnings += [f"{dataset.card.name}: {line}" for line in (*dataset.warnings, *opened.table.warnings)]
+    outcome.computed += computed
+    outcome.extracted += opened.extracted
+    if computed:
+        outcome.warnings += [f"{dataset.card.name}: {line}" for line in (*dataset.warnings, *opened.warnings)]
+    if gallery and isinstance(opened, PerPixel):
+        gallery.add(opened)
+    opened.close()

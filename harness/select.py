@@ -9,10 +9,11 @@ import tasks
 from models.common.card import Card
 from models.common.errors import UserError, choose
 from models.common.weights import Located, locate
+from tasks.common.low_data import fraction_name
 from tasks.data import catalogue
 from tasks.data.dataset import DatasetCard
 from tasks.protocols import PROTOCOLS, Protocol
-from tasks.suites import SUITES, Cell, cells, tasks_for
+from tasks.suites import SUITES, Cell, Suite, cells, tasks_for
 
 CUSTOM = "custom"
 
@@ -52,15 +53,34 @@ def suite_cells(options: argparse.Namespace) -> tuple[str, list[tuple[Cell, Data
     return name, chosen
 
 
-def protocol(options: argparse.Namespace) -> Protocol:
-    """The preset asked for (default: the suite's, `clean` without a suite) with the switches that --set and --seeds change."""
-    suite = SUITES[choose("suite", options.suite, SUITES)] if options.suite else None
-    name = options.protocol or (suite.protocol if suite else "clean")
-    chosen = PROTOCOLS[choose("protocol", name, PROTOCOLS)]
+def suite(options: argparse.Namespace) -> Suite | None:
+    """The suite asked for, if one is."""
+    return SUITES[choose("suite", options.suite, SUITES)] if options.suite else None
+
+
+def protocols(options: argparse.Namespace) -> list[Protocol]:
+    """The preset asked for (default: the suite's, `clean` without a suite) with the switches that --set and --seeds change.
+
+    A suite that sweeps a switch gives one protocol per value, unless --set names the switch.
+    """
+    chosen = suite(options)
+    name = options.protocol or (chosen.protocol if chosen else "clean")
+    preset = PROTOCOLS[choose("protocol", name, PROTOCOLS)]
     assignments = [part for text in options.switches for part in split_assignments(text)]
     if options.seeds:
-        assignments.append(f"seeds={','.join(options.seeds)}")
-    return chosen.with_switches(assignments)
+        assignments += [f"{switch}={','.join(options.seeds)}" for switch in ("seeds", "dense_seeds")]
+    own = {assignment.partition("=")[0].strip() for assignment in assignments}
+    sweep = [value for value in (chosen.sweep if chosen else ()) if value.partition("=")[0] not in own]
+    return [preset.with_switches([*assignments, value]) for value in sweep] or [preset.with_switches(assignments)]
+
+
+def fractions(options: argparse.Namespace) -> list[str]:
+    """The training fractions asked for, else the suite's; named as draws of ours where --draws asks for some."""
+    chosen = suite(options)
+    if options.draws < 0:
+        raise UserError(f"--draws {options.draws} is below 0")
+    texts = options.train_fraction or (chosen.fractions if chosen else ("1.00",))
+    return [fraction_name(text, drawn=options.draws > 0) for text in texts]
 
 
 def split_assignments(text: str) -> list[str]:

@@ -9,20 +9,22 @@ from leaderboards.ranks import Leaderboard
 from leaderboards.results import Journal
 from leaderboards.table import Cell as TableCell
 from tasks.data.dataset import DatasetCard
-from tasks.suites import Cell
+from tasks.suites import SUITES, Cell
 
 
-def write(journal: Journal, suite: str, cells: Sequence[tuple[Cell, DatasetCard]], out: Path) -> Leaderboard | None:
-    """Write `<suite>.csv` and `<suite>_ranks.csv` into `out`; cells of tasks that this version lacks are in neither.
+def write(journal: Journal, suite: str, cells: Sequence[tuple[Cell, DatasetCard]], out: Path) -> list[Leaderboard]:
+    """Write `<suite>.csv` and its rank tables into `out`; cells of tasks that this version lacks are in none of them.
 
-    None, and no file, if the journal holds no finished run of the suite.
+    Nothing, and no file, if the journal holds no finished run of the suite.
     """
     names = {(cell.dataset, cell.task) for cell, _ in cells}
     if not any(one.status == "ok" and (one.identity.dataset, one.identity.task) in names for one in journal.records()):
-        return None
+        return []
     able = [(cell, card) for cell, card in cells if cell.task in tasks.names()]
     named = [TableCell(cell.dataset, cell.task, card.modality, cell.primary) for cell, card in able]
-    return ranks.build(journal, suite, named, out)
+    tasks_here = {cell.task for cell, _ in able}
+    second = SUITES[suite].second if suite in SUITES else ""
+    return ranks.build(journal, suite, named, out, second if second in tasks_here else "")
 
 
 def show(board: Leaderboard) -> None:

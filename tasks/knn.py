@@ -19,7 +19,7 @@ from torch.nn.functional import normalize, one_hot
 from models.common.errors import UserError
 from tasks.common import metrics
 from tasks.common.splits import Result, Split, check, scaler
-from tasks.protocols import Knn
+from tasks.switches import Knn
 
 VOTES = ("uniform", "weighted")
 CHUNK_ELEMENTS = 2**24  # similarities held at once: 128 MB

@@ -13,8 +13,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from models.common.errors import UserError
 from tasks.common import fit, metrics
+from tasks.common.fit import edge_note
 from tasks.common.splits import Result, Split, check, scaler
-from tasks.protocols import LinearProbe
+from tasks.switches import LinearProbe
 
 VALIDATION_ROWS = 8192  # rows whose logits are held at once
 GRADIENT_TOLERANCE = 1e-6
@@ -271,10 +272,3 @@ def score(logits: Tensor, label: Tensor, multilabel: bool, choices: dict[str, fl
         scores = {"accuracy": float(metrics.accuracy(prediction, label))}
     samples = {"prediction": prediction, "label": label, "score": probability}
     return Result(scores, {name: tensor.cpu().numpy() for name, tensor in samples.items()}, choices, notes)
-
-
-def edge_note(what: str, values: tuple[float, ...], chosen: int) -> tuple[str, ...]:
-    """A sentence if the chosen value is the first or last of several: a better one may lie outside."""
-    if len(values) == 1 or 0 < chosen < len(values) - 1:
-        return ()
-    return (f"the chosen {what} {values[chosen]:g} is the {'smallest' if chosen == 0 else 'largest'} of those tried",)

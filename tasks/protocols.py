@@ -1,155 +1,25 @@
-"""How a task is measured: the switches of every task, and protocols as named presets of them. Standard library only."""
+"""How a task is measured: protocols as named presets of the switches of every task. Standard library only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 from models.common.bands import MISSING_BANDS
 from models.common.errors import UserError, choose
+from tasks.switches import ChangeDetection, Dense, Knn, LinearProbe, Segmentation, check_input_size
 
-
-@dataclass(frozen=True)
-class Knn:
-    """Switches of k-NN.
-
-    `distance`: `cosine` (on L2-normalised features) or `euclidean`; `standardise`: `none`, or `train` (z-score with the
-    train split's mean and standard deviation, before the distance). `temperature` belongs to the weighted vote. The
-    defaults are X-STARS' k (arXiv 2405.09922) and DINO's vote (arXiv 2104.14294).
-    """
-
-    k: tuple[int, ...] = (5, 10, 20, 50, 100, 200)
-    distance: str = "cosine"
-    standardise: str = "none"
-    temperature: float = 0.07
-
-    def __post_init__(self) -> None:
-        choose("distance of k-NN", self.distance, ("cosine", "euclidean"))
-        choose("standardisation of k-NN", self.standardise, ("none", "train"))
-        _require(all(k >= 1 for k in self.k), f"every k of k-NN must be 1 or more, got {self.k}")
-        _require_ascending("k of k-NN", self.k)
-        _require(self.temperature > 0, f"the temperature of k-NN must be above 0, got {self.temperature}")
-
-
-@dataclass(frozen=True)
-class Training:
-    """Switches of the head-training loop (`tasks.common.fit`), whatever the head.
-
-    All `learning_rates` are trained at once and the validation split picks one. The rate rises linearly from 0 over
-    `warmup_epochs`, then follows `schedule`: `cosine` (half a cosine down to `minimum_learning_rate`) or `constant`.
-    `momentum` is SGD's. `selection`: `best_val` keeps each head's best epoch on the validation split, `last` its last.
-    """
-
-    optimizer: str = "adamw"
-    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-    momentum: float = 0.9
-    weight_decay: float = 0.01
-    epochs: int = 50
-    warmup_epochs: int = 5
-    schedule: str = "cosine"
-    minimum_learning_rate: float = 1e-6
-    batch: int = 64
-    selection: str = "best_val"
-
-    def __post_init__(self) -> None:
-        choose("optimizer", self.optimizer, ("adamw", "sgd"))
-        choose("learning-rate schedule", self.schedule, ("cosine", "constant"))
-        choose("epoch selection", self.selection, ("best_val", "last"))
-        _require_positive("learning rates", self.learning_rates)
-        _require_ascending("learning rates", self.learning_rates)
-        _require(self.epochs >= 1, f"epochs must be 1 or more, got {self.epochs}")
-        _require(
-            0 <= self.warmup_epochs < self.epochs,
-            f"warm-up epochs must lie between 0 and epochs - 1 = {self.epochs - 1}, got {self.warmup_epochs}",
-        )
-        _require(self.batch >= 1, f"the batch must be 1 or more, got {self.batch}")
-        _require(
-            0 <= self.minimum_learning_rate <= min(self.learning_rates),
-            f"the minimum learning rate must lie between 0 and the smallest rate, got {self.minimum_learning_rate}",
-        )
-        _require(0 <= self.momentum < 1, f"momentum must lie in [0, 1), got {self.momentum}")
-        _require(self.weight_decay >= 0, f"weight decay must not be negative, got {self.weight_decay}")
-
-
-@dataclass(frozen=True)
-class LinearProbe(Training):
-    """Switches of linear probing: those of `Training`, and what surrounds the loop.
-
-    `standardise`: `train` (z-score with the train split's statistics) or `none`. `logistic` adds the exact
-    L2-regularised solve over the values of `logistic_c` (the weight of the summed loss against half the squared
-    weights, as in LIBLINEAR). `neck`, where a model offers some to be trained with the head (SatDiFuser): `default`, one
-    by name, or `none`. `augmentation` of the training images: `none`, `flips` (horizontal and vertical, each
-    with `flip_probability`) or `flips_rotation` (also a rotation drawn from +-`rotation_degrees`). `backbone_mode`:
-    `eval`, or `train` (stochastic depth active in the training features). The two mappings hold what a protocol sets
-    per data set.
-    """
-
-    standardise: str = "train"
-    logistic: bool = True
-    logistic_c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-    neck: str = "default"
-    augmentation: str = "none"
-    flip_probability: float = 0.5
-    rotation_degrees: float = 90.0
-    backbone_mode: str = "eval"
-    learning_rate_by_dataset: Mapping[str, float] = field(default_factory=dict)
-    augmentation_by_dataset: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose("standardisation of the linear probe", self.standardise, ("none", "train"))
-        choose("backbone mode", self.backbone_mode, ("eval", "train"))
-        for augmentation in (self.augmentation, *self.augmentation_by_dataset.values()):
-            choose("augmentation", augmentation, ("none", "flips", "flips_rotation"))
-        _require_positive("values of C", self.logistic_c)
-        _require_ascending("values of C", self.logistic_c)
-        _require_positive(
-            "learning rates by data set", tuple(self.learning_rate_by_dataset.values()), may_be_empty=True
-        )
-        _require(0 <= self.flip_probability <= 1, f"the flip probability must lie in 0..1, got {self.flip_probability}")
-        _require(
-            0 <= self.rotation_degrees <= 180, f"the rotation must lie in 0..180 degrees, got {self.rotation_degrees}"
-        )
-
-    def for_dataset(self, dataset: str) -> "LinearProbe":
-        """The switches that hold on one data set, with nothing left to look up."""
-        rate = self.learning_rate_by_dataset.get(dataset)
-        return replace(
-            self,
-            learning_rates=self.learning_rates if rate is None else (rate,),
-            augmentation=self.augmentation_by_dataset.get(dataset, self.augmentation),
-            learning_rate_by_dataset={},
-            augmentation_by_dataset={},
-        )
-
-    @property
-    def uses_stored_features(self) -> bool:
-        """False where the training features differ from epoch to epoch, so that the backbone must run in each."""
-        return self.augmentation == "none" and self.backbone_mode == "eval"
-
-
-def _require(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise UserError(sentence)
-
-
-def _require_ascending(what: str, values: Sequence[float]) -> None:
-    _require(len(values) > 0, f"the {what} are empty; name at least one")
-    _require(all(a < b for a, b in pairwise(values)), f"the {what} must ascend without repeats, got {tuple(values)}")
-
-
-def _require_positive(what: str, values: Sequence[float], may_be_empty: bool = False) -> None:
-    _require(may_be_empty or len(values) > 0, f"the {what} are empty; name at least one")
-    _require(all(value > 0 for value in values), f"the {what} must be above 0, got {tuple(values)}")
+DENSE = ("segmentation", "change_detection")
 
 
 @dataclass(frozen=True)
 class Protocol:
     """A named preset of every switch.
 
-    `normalisation`: `model` or `dataset`; `input_size`: `model`, `native` or a side in pixels; `fit`: `resize` | `pad`;
-    `missing_bands`: `error` | `zero` | `repeat`; `bands`: `all`, or `rgb` (every model sees red, green and blue alone);
-    `band_names`: `corrected` | `as-released`; `pooled`: which vector stands for an image (`default`, `raw`, `mean`,
-    `cls`), with exceptions per model; `swap_rgb_std` repeats a slip of DEO's evaluation code; `seeds` are those of heads.
+    `normalisation`: `model` or `dataset`; `input_size`: `model`, `native` or a side in pixels; `fit`: `resize` | `pad` (both
+    for classification: dense tasks have their own); `missing_bands`: `error` | `zero` | `repeat`; `bands`: `all`, or `rgb`
+    (every model sees red, green and blue alone); `band_names`: `corrected` | `as-released`; `pooled`: which vector stands
+    for an image (`default`, `raw`, `mean`, `cls`), with exceptions per model; `swap_rgb_std` repeats a slip of DEO's
+    evaluation code; `own_validation`: whether a validation split that this project cut from a released training split is
+    used (`yes`), or its images train (`no`); `seeds` are those of linear probes, `dense_seeds` those of heads per pixel.
     """
 
     name: str
@@ -164,9 +34,13 @@ class Protocol:
     pooled: str = "default"
     pooled_by_model: Mapping[str, str] = field(default_factory=dict)
     swap_rgb_std: bool = False
+    own_validation: str = "yes"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    dense_seeds: tuple[int, ...] = (0, 1, 2)
     knn: Knn = field(default_factory=Knn)
     linear_probe: LinearProbe = field(default_factory=LinearProbe)
+    segmentation: Segmentation = field(default_factory=Segmentation)
+    change_detection: ChangeDetection = field(default_factory=ChangeDetection)
 
     def __post_init__(self) -> None:
         choose("normalisation", self.normalisation, ("model", "dataset"))
@@ -175,11 +49,12 @@ class Protocol:
         choose("choice of bands", self.bands, ("all", "rgb"))
         choose("choice of band names", self.band_names, ("corrected", "as-released"))
         choose("pooled vector", self.pooled, ("default", "raw", "mean", "cls"))
-        if isinstance(self.input_size, str):
-            choose("input size", self.input_size, ("model", "native"))
-        elif self.input_size < 1:
-            raise UserError(f"input_size {self.input_size} is below 1 pixel")
-        _require(len(set(self.seeds)) == len(self.seeds) > 0, f"seeds must be given, each once; got {self.seeds}")
+        choose("use of validation splits of our own", self.own_validation, ("yes", "no"))
+        check_input_size(self.input_size)
+        for name in ("seeds", "dense_seeds"):
+            seeds = getattr(self, name)
+            if not 0 < len(set(seeds)) == len(seeds):
+                raise UserError(f"{name} must be given, each once; got {seeds}")
 
     def pooled_of(self, model: str) -> str:
         """The pooled vector of one model (`name` or `name:variant`)."""
@@ -187,21 +62,37 @@ class Protocol:
 
     def seeds_of(self, task: str) -> tuple[int | None, ...]:
         """The seeds a task runs with; k-NN has nothing random in it and runs once, without seed."""
-        return (None,) if task == "knn" else self.seeds
+        return (None,) if task == "knn" else self.dense_seeds if task in DENSE else self.seeds
+
+    def dense(self, task: str, dataset: str, model: str) -> Dense:
+        """The switches of a task per pixel on one data set and for one model."""
+        switches: Dense = getattr(self, task)
+        return switches.on(dataset, model)
+
+    def sizes(self, task: str, dataset: str, model: str) -> tuple[str | int, str]:
+        """`input_size` and `fit` of one task."""
+        if task not in DENSE:
+            return self.input_size, self.fit
+        switches = self.dense(task, dataset, model)
+        return switches.input_size, switches.fit
 
     def switches(self, task: str, dataset: str, model: str) -> dict[str, object]:
         """Every switch that can change the numbers of this task on this data set: part of a run's identity."""
-        own = {"knn": self.knn, "linear_probe": self.linear_probe.for_dataset(dataset)}
-        shared = ("normalisation", "input_size", "fit", "missing_bands", "bands", "band_names", "swap_rgb_std")
-        flat: dict[str, object] = {name: getattr(self, name) for name in shared}
-        flat["pooled"] = self.pooled_of(model)
-        return flat | {f"{task}.{name}": _plain(value) for name, value in vars(own[task]).items()}
+        shared = ["normalisation", "missing_bands", "bands", "band_names", "swap_rgb_std"]
+        if task in DENSE:
+            own = self.dense(task, dataset, model)
+            flat = {name: getattr(self, name) for name in [*shared, "own_validation"]}
+        else:
+            own = self.knn if task == "knn" else self.linear_probe.for_dataset(dataset)
+            flat = {name: getattr(self, name) for name in [*shared, "input_size", "fit"]}
+            flat["pooled"] = self.pooled_of(model)
+        return flat | {f"{task}.{name}": _plain(value) for name, value in vars(own).items()}
 
     def flat(self) -> dict[str, object]:
         """Every switch by its name on the command line, for printing and comparing."""
         flat: dict[str, object] = {}
         for name, value in vars(self).items():
-            if isinstance(value, Knn | LinearProbe):
+            if name in GROUPS:
                 flat |= {f"{name}.{inner}": _plain(setting) for inner, setting in vars(value).items()}
             elif name not in ("name", "title"):
                 flat[name] = _plain(value)
@@ -209,7 +100,7 @@ class Protocol:
 
     def with_switches(self, assignments: Sequence[str]) -> "Protocol":
         """This protocol with `knn.distance=euclidean`-like assignments made; unknown switches and values are refused."""
-        changes: dict[str, dict[str, object]] = {"": {}, "knn": {}, "linear_probe": {}}
+        changes: dict[str, dict[str, object]] = {group: {} for group in ("", *GROUPS)}
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
             if not equals:
@@ -218,18 +109,16 @@ class Protocol:
             group, _, inner = name.rpartition(".")
             holder = getattr(self, group) if group else self
             changes[group][inner] = _parse(name, text.strip(), getattr(holder, inner))
-            if inner in _TABLES:  # what is set by hand holds everywhere
-                changes[group][_TABLES[inner]] = {}
+            for table in (f"{_TABLES.get(inner, inner)}_by_{kind}" for kind in ("dataset", "model")):
+                if hasattr(holder, table):  # what is set by hand holds everywhere
+                    changes[group][table] = {}
         # Each group at once, since its switches are checked against each other.
-        groups = {group: replace(getattr(self, group), **changes[group]) for group in ("knn", "linear_probe")}
+        groups = {group: replace(getattr(self, group), **changes[group]) for group in GROUPS}
         return replace(self, **changes[""], **groups)
 
 
-_TABLES = {
-    "augmentation": "augmentation_by_dataset",
-    "learning_rates": "learning_rate_by_dataset",
-    "pooled": "pooled_by_model",
-}
+GROUPS = tuple(one.name for one in fields(Protocol) if is_dataclass(one.default_factory))
+_TABLES = {"learning_rates": "learning_rate"}
 
 
 def _plain(value: object) -> object:
@@ -247,9 +136,9 @@ def _parse(name: str, text: str, current: object) -> object:
                 return tuple(kind(part) for part in text.split(",") if part)
             case Mapping():
                 raise UserError(f"{name} is a table of the preset and cannot be set on the command line")
-            case int() | float():
+            case int() | float() if not name.endswith("input_size"):
                 return type(current)(text)
-        return int(text) if name == "input_size" and text.isdigit() else text
+        return int(text) if name.endswith("input_size") and text.isdigit() else text
     except (ValueError, KeyError):
         raise UserError(f"--set {name}={text}: not a value like {_plain(current)}") from None
 
@@ -281,21 +170,74 @@ _XSTARS_PROBE = LinearProbe(
     standardise="none",
     logistic=False,
 )
+# Methods of DEO as its first author ran them; PASTIS and cashew had 1e-2, all others 1e-4.
+_DEO_SEGMENTATION = Segmentation(
+    learning_rates=(1e-4,),
+    weight_decay=0.01,
+    epochs=50,
+    warmup_epochs=5,
+    batch=64,
+    micro_batch=16,
+    dropout=0.0,
+    pyramid_align_corners=True,
+    loss="bce",
+    backbone_mode="train",
+    tile=0,
+    stage_store="none",
+    augmentation="flips",
+    absent="all",
+    learning_rate_by_dataset={"m-cashew-plantation": 1e-2, "pastis": 1e-2},
+    loss_by_dataset={"sen1floods11": "cross_entropy"},
+    average_by_dataset={"sen1floods11": "micro"},
+    augmentation_by_dataset={"spacenet1": "crop_flips"},
+)
+# BTC as released; DEO's text differs in batch and epochs, and says nothing of the rest.
+_BTC_CHANGE = ChangeDetection(
+    learning_rates=(1e-4,),
+    weight_decay=1e-4,
+    epochs=100,
+    warmup_epochs=0,
+    minimum_learning_rate=1e-7,
+    batch=32,
+    selection="last",
+    dropout=0.0,
+    backbone="finetuned",
+    backbone_mode="train",
+    input_size=256,
+    tile=256,
+    tile_stride=256,
+    stage_store="none",
+    augmentation="flips_rotation",
+    flip_probability=0.3,
+)
+_CLEAN_HEAD = {"learning_rates": (1e-4, 1e-3), "batch": 16}
+_DEMO_HEAD = {
+    "head": "upernet-lite",
+    "learning_rates": (1e-2,),
+    "epochs": 5,
+    "warmup_epochs": 1,
+    "batch": 4,
+}
 
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol(
             "clean",
-            "ours, the default: eval-mode backbone, each model's own normalisation and size, learning rates swept on validation",
+            "ours, the default: eval-mode backbone, each model's own normalisation and size, learning rates chosen on validation",
+            segmentation=Segmentation(**_CLEAN_HEAD),
+            change_detection=ChangeDetection(**_CLEAN_HEAD),
         ),
         Protocol(
             "demo",
-            "like clean, for the synthetic twin: random weights, native size, one seed, three learning rates",
+            "like clean, for the synthetic twin: random weights, native size, one seed, small heads, few epochs",
             weights="random",
             input_size="native",
             seeds=(0,),
+            dense_seeds=(0,),
             linear_probe=LinearProbe(batch=16, learning_rates=(1e-3, 1e-2, 1e-1)),
+            segmentation=Segmentation(**_DEMO_HEAD),
+            change_detection=ChangeDetection(**_DEMO_HEAD),
         ),
         Protocol(
             "deo-paper",
@@ -303,17 +245,39 @@ PROTOCOLS = {
             normalisation="dataset",
             input_size="native",
             swap_rgb_std=True,
+            own_validation="no",
             pooled_by_model={"deo": "raw"},
             seeds=(0,),
+            dense_seeds=(0,),
             linear_probe=_DEO_PROBE,
+            segmentation=_DEO_SEGMENTATION,
+            change_detection=replace(_BTC_CHANGE, epochs=50, batch=64, input_size="native"),
         ),
         Protocol(
             "xstars-paper",
-            "as X-STARS reports: RGB at 224, k-NN over six k, linear layer with learning rate 0.01 for 100 epochs",
+            "as X-STARS reports: RGB at 224, k-NN over six k, linear layer and UPerNet with learning rate 0.01 for 100 epochs",
             input_size=224,
             bands="rgb",
             seeds=(0,),
+            dense_seeds=(0,),
             linear_probe=_XSTARS_PROBE,
+            segmentation=Segmentation(
+                head_by_model={"xstars:resnet50": "unet", "seco": "unet"},
+                learning_rates=(1e-2,),
+                epochs=100,
+                warmup_epochs=0,
+                batch=32,
+                patience=25,
+                tile=0,
+            ),
+        ),
+        Protocol(
+            "btc",
+            "change detection as BTC released it: fine-tuned, signed difference, soft Dice, tiles of 256, last epoch; else clean",
+            own_validation="no",
+            dense_seeds=(42, 1337, 564738),
+            segmentation=Segmentation(**_CLEAN_HEAD),
+            change_detection=_BTC_CHANGE,
         ),
     )
 }

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 CLASSIFICATION = ("knn", "linear_probe")
+LINEAR = ("linear_probe",)
 SEGMENTATION = ("segmentation",)
+CHANGE = ("change_detection",)
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of cells and the protocol it runs under unless another is asked for."""
+    """A named list of cells and the protocol it runs under unless another is asked for.
+
+    `fractions` of the training split are measured unless others are asked for. `sweep` are values of one switch, each of
+    which is measured (`input_size=64`). `second` is a task with a rank table of its own (`<suite>_<second>_ranks.csv`), in
+    which it stands for the data sets that have it.
+    """
 
     name: str
     title: str
     protocol: str
     datasets: tuple[tuple[str, tuple[str, ...]], ...]
+    fractions: tuple[str, ...] = ("1.00",)
+    sweep: tuple[str, ...] = ()
+    second: str = ""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -40,7 +50,7 @@ def tasks_for(label: str) -> tuple[str, ...]:
         "class": CLASSIFICATION,
         "multilabel": CLASSIFICATION,
         "mask": SEGMENTATION,
-        "change": ("change_detection",),
+        "change": CHANGE,
     }[label]
 
 
@@ -55,6 +65,31 @@ GEOBENCH = (
     ("m-eurosat", CLASSIFICATION),
 )
 
+DEO = (
+    ("spacenet1", SEGMENTATION),
+    ("m-nz-cattle", SEGMENTATION),
+    ("m-pv4ger-seg", SEGMENTATION),
+    ("m-chesapeake-landcover", SEGMENTATION),
+    ("levir-cd", CHANGE),
+    ("m-SA-crop-type", SEGMENTATION),
+    ("m-cashew-plantation", SEGMENTATION),
+    ("sen1floods11", SEGMENTATION),
+    ("pastis", SEGMENTATION),
+    ("oscd", CHANGE),
+    ("m-bigearthnet", LINEAR),
+    ("m-so2sat", LINEAR),
+    ("m-eurosat", LINEAR),
+)
+XSTARS = (
+    ("eurosat-rgb", CLASSIFICATION),
+    ("worldstrat", CLASSIFICATION),
+    ("uc-merced", CLASSIFICATION),
+    ("cv-brct", CLASSIFICATION),
+    ("flair", SEGMENTATION),
+    ("spacenet8", SEGMENTATION),
+    ("chesapeake-landsat8", SEGMENTATION),
+)
+
 SUITES = {
     suite.name: suite
     for suite in (
@@ -62,7 +97,12 @@ SUITES = {
             "demo",
             "the synthetic twin: runs anywhere, proves that the walk works, says nothing about models",
             "demo",
-            (("demo-eurosat", CLASSIFICATION), ("demo-bigearthnet", CLASSIFICATION)),
+            (
+                ("demo-change", CHANGE),
+                ("demo-cashew", SEGMENTATION),
+                ("demo-eurosat", CLASSIFICATION),
+                ("demo-bigearthnet", CLASSIFICATION),
+            ),
         ),
         Suite(
             "geobench", "GEO-Bench v1: the five segmentation and three classification sets of DEO", "clean", GEOBENCH
@@ -78,6 +118,35 @@ SUITES = {
                 ("m-forestnet", CLASSIFICATION),
                 ("m-pv4ger", CLASSIFICATION),
             ),
+        ),
+        Suite("deo", "DEO's tables 1 to 3: thirteen data sets, optical and multispectral", "deo-paper", DEO),
+        Suite(
+            "deo-lowdata",
+            "DEO's table 7: a tenth of the training labels",
+            "deo-paper",
+            (("spacenet1", SEGMENTATION), ("m-SA-crop-type", SEGMENTATION), ("m-bigearthnet", LINEAR)),
+            fractions=("0.10",),
+        ),
+        Suite(
+            "xstars",
+            "X-STARS' table I: seven RGB data sets; k-NN has a rank table of its own",
+            "xstars-paper",
+            XSTARS,
+            second="knn",
+        ),
+        Suite(
+            "xstars-lowdata",
+            "X-STARS' table VII: EuroSAT with 5, 10 and 50% of the training labels",
+            "xstars-paper",
+            (("eurosat-rgb", LINEAR),),
+            fractions=("0.05", "0.10", "0.50"),
+        ),
+        Suite(
+            "xstars-size",
+            "X-STARS' table III: the same model at 64 and at 224 pixels",
+            "xstars-paper",
+            (("eurosat-rgb", LINEAR),),
+            sweep=("input_size=64", "input_size=224"),
         ),
     )
 }

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "models": {"models"},
     "leaderboards": {"leaderboards"},
 }
-HEAVY = ("torch", "torchvision", "timm", "pandas", "geobench", "scipy", "torchgeo", "mmseg", "h5py", "rasterio")
+HEAVY = ("torch", "torchvision", "timm", "pandas", "geobench", "scipy", "torchgeo", "mmseg", "h5py", "rasterio", "matplotlib")
 
 
 def imported(path: Path) -> set[str]:

@@ -51,10 +51,10 @@ def test_the_example_folder_description_is_understood(harness, tmp_path: Path):
 def test_every_folder_of_the_layout_exists_and_none_is_left_out():
     layout = block("text", "leaderboards/")
     named = re.findall(r"^( *)(\w+)/ ", layout, flags=re.MULTILINE)
-    parent, paths = "", set()
+    above, paths = [], set()
     for indent, name in named:
-        parent = parent if indent else name
-        paths.add(f"{parent}/{name}" if indent else name)
+        above = [*above[: len(indent) // 2], name]
+        paths.add("/".join(above))
     assert all((ROOT / path).is_dir() for path in paths)
     packages = {
         path.parent.relative_to(ROOT)

@@ -153,10 +153,12 @@ def forward(
     dataset: Dataset,
     pooled: str,
     compute: Compute,
+    gradients: bool = False,
 ) -> list[Features]:
     """Patches, each (1, C, H, W) in sensor units -> their features, in order, in groups of equal size.
 
     Images of one size are encoded together; where sizes differ and stay different after the transform, one by one.
+    With `gradients` the features lead back to the backbone's parameters.
     """
     device = torch.device(compute.device)
     tensors = [torch.from_numpy(patch).to(device, non_blocking=True) for patch in patches]
@@ -164,7 +166,7 @@ def forward(
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[compute.precision]
     found = []
     try:
-        with torch.no_grad(), torch.autocast(device.type, autocast, enabled=autocast is not None):
+        with torch.set_grad_enabled(gradients), torch.autocast(device.type, autocast, enabled=autocast is not None):
             for group in groups:
                 batch = transform.batch(group, dataset.card.gsd)
                 found.append(model(batch, pooled))

@@ -13,35 +13,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from models.common.backbone import Backbone
 from tasks.common import fit, metrics
+from tasks.common.chunks import Maps
 from tasks.common.splits import Result, Split, check
+from tasks.common.stage_maps import StageMaps
 from tasks.linear_probe import chosen, edge_note, score
-from tasks.protocols import LinearProbe
-
-Maps = tuple[Tensor, ...]
-KEPT_BYTES = 2**31  # stage maps up to this size are kept in memory; larger sets are encoded anew in every epoch
-
-
-class StageMaps:
-    """The frozen stages (B, C_i, H_i, W_i) of images by name: kept in memory while there is room, else computed again."""
-
-    def __init__(self, encode: Callable[[Sequence[str]], Maps], batch: int, room: int = KEPT_BYTES) -> None:
-        self.encode, self.batch, self.room = encode, batch, room
-        self.kept: dict[str, Maps] = {}
-
-    def __call__(self, names: Sequence[str]) -> Maps:
-        """The maps of `names`, in that order."""
-        found = {name: self.kept[name] for name in names if name in self.kept}
-        missing = [name for name in dict.fromkeys(names) if name not in found]
-        for start in range(0, len(missing), self.batch):
-            part = missing[start : start + self.batch]
-            stages = self.encode(part)
-            for index, name in enumerate(part):
-                found[name] = tuple(stage[index].clone() for stage in stages)
-                size = sum(stage.element_size() * stage.numel() for stage in found[name])
-                if size <= self.room:
-                    self.kept[name] = found[name]
-                    self.room -= size
-        return tuple(torch.stack(parts) for parts in zip(*(found[name] for name in names), strict=True))
+from tasks.switches import LinearProbe
 
 
 class Probe(nn.Module):

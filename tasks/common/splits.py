@@ -28,13 +28,16 @@ class Result:
 
     `metrics` are plain numbers by full name. `samples` hold, per test image, that from which the metrics follow again
     without torch. `choices` are what a validation split decided (learning rate, epoch, C) and how well it went there.
-    `notes` are sentences for the row.
+    `notes` are sentences for the row, `facts` what provenance should know. `predictions` (H, W) of the test images that the
+    caller asked for are for pictures and not kept.
     """
 
     metrics: dict[str, float]
     samples: dict[str, np.ndarray]
     choices: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    facts: dict[str, object] = field(default_factory=dict)
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def check(num_classes: int, multilabel: bool, **splits: Split) -> None:

@@ -4,12 +4,22 @@ from importlib import import_module
 from pathlib import Path
 
 from models.common.errors import choose
-from tasks.data import folder
+from tasks.data import folder, levir_cd, oscd, pastis, sen1floods11, spacenet1
 from tasks.data.dataset import Dataset, DatasetCard
 from tasks.data.geobench_cards import CARDS as GEOBENCH_CARDS
 from tasks.data.twin import DEMO_CARDS
+from tasks.data.xstars_cards import XSTARS_CARDS
 
-CARDS: dict[str, DatasetCard] = {**GEOBENCH_CARDS, **DEMO_CARDS}
+CARDS: dict[str, DatasetCard] = {
+    **GEOBENCH_CARDS,
+    **spacenet1.CARDS,
+    **sen1floods11.CARDS,
+    **pastis.CARDS,
+    **levir_cd.CARDS,
+    **oscd.CARDS,
+    **XSTARS_CARDS,
+    **DEMO_CARDS,
+}
 ALIASES = {alias: card.name for card in CARDS.values() for alias in card.aliases}
 
 

@@ -17,11 +17,14 @@ SPLITS = ("train", "val", "test")
 class DatasetCard:
     """What a data set is, readable without opening it.
 
-    `label`: `class` (one integer), `multilabel` (0/1 vector), `mask` (integer map) or `change` (mask of a pair).
+    `label`: `class` (one integer), `multilabel` (0/1 vector), `mask` (integer map) or `change` (mask of a pair of dates).
     `bands` stand in the order of the files. `size` is the native patch size in pixels, `gsd` that of the pixels in
     metres. `modality` is the column group of the rank table: `optical` or `ms`. `splits` counts images per split (0:
     unknown). `family` names the reader, `location` the folder below the data root, `ignore` the label that is no class
-    (-1: none). `revision` rises when the reader is corrected.
+    (-1: none). `no_data` is a class that means absence of data, where such pixels count as a class (-1: none): scores
+    are given with and without it. `fractions` are those of the training subsets that the set itself ships. `split_note` says whose splits these are and what the publication leaves open.
+    `bytes` is the size on disk (0: unknown), `checksums` those of the published archives as (file, "md5:..." or
+    "sha256:..."). `revision` rises when the reader is corrected.
     """
 
     name: str
@@ -42,6 +45,11 @@ class DatasetCard:
     origin: str = ""
     notes: str = ""
     revision: int = 1
+    no_data: int = -1
+    fractions: tuple[str, ...] = ()
+    split_note: str = ""
+    bytes: int = 0
+    checksums: tuple[tuple[str, str], ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -53,6 +61,7 @@ class Dataset(Protocol):
 
     `bands` are those of the card as found and corrected, with their statistics; `version` is a digest of what was
     found on disk (it enters the run's identity); `warnings` go into every row; `root` is where it was found.
+    A reader may also have `select(bands)` and `val_from_train`: see `usable` and `with_validation`.
     """
 
     card: DatasetCard
@@ -67,7 +76,10 @@ class Dataset(Protocol):
         ...
 
     def read(self, name: str, bands: Sequence[str]) -> "np.ndarray":
-        """One patch in sensor units, (C, H, W) in the order of `bands` (canonical names), in the stored dtype."""
+        """One patch in sensor units, (C, H, W) in the order of `bands` (canonical names), in the stored dtype.
+
+        Of a set whose label is `change`: (2, C, H, W), before, then after.
+        """
         ...
 
     def label(self, name: str) -> Any:
@@ -77,3 +89,30 @@ class Dataset(Protocol):
     def partitions(self) -> dict[str, tuple[str, ...]]:
         """Named training subsets that the data set itself ships (GEO-Bench: `0.01x_train` ...); empty if none."""
         ...
+
+
+def usable(dataset: Dataset, bands: Sequence[str]) -> Dataset:
+    """`dataset` for a model that reads `bands`: without the samples that cannot be read, which its warnings then name.
+
+    Some sets hold samples that lack a sensor, or hold nothing but missing values in it. Finding them may open every
+    file once, so that it is done for the bands that are read alone. Other sets come back as they are.
+    """
+    select = getattr(dataset, "select", None)
+    return select(bands) if select else dataset
+
+
+def with_validation(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """The splits, with a validation split of ours cut from train where the publication has none.
+
+    A reader names the samples of that cut in `val_from_train` (OSCD); where it does not, or where there is a validation
+    split, the splits are those of `dataset.splits`.
+    """
+    ours = set(getattr(dataset, "val_from_train", ()))
+    if dataset.splits["val"] or not ours:
+        return dict(dataset.splits)
+    train = dataset.splits["train"]
+    return {
+        "train": tuple(name for name in train if name not in ours),
+        "val": tuple(name for name in train if name in ours),
+        "test": dataset.splits["test"],
+    }

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,13 @@ from models.common.spectral import UNITS, Band, band
 from tasks.data.dataset import SPLITS
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-LAYOUTS = ("class-folders", "image-mask")
+SKIP = "-"
+COMPANIONS = {  # of the layouts with more than one file per sample: the keys that say where they lie, and the nouns
+    "image-mask": {"images": "image", "masks": "mask"},
+    "before-after-label": {"before": "image", "after": "later date", "label": "label"},
+}
+LAYOUTS = ("class-folders", *COMPANIONS)
+CHANGE = ["no change", "change"]
 KEYS: dict[str, Any] = {
     "name": str,
     "title": str,
@@ -25,6 +32,9 @@ KEYS: dict[str, Any] = {
     "layout": str,
     "images": str,
     "masks": str,
+    "before": str,
+    "after": str,
+    "label": str,
     "classes": list,
     "mask_values": list,
     "bands": list,
@@ -34,6 +44,7 @@ KEYS: dict[str, Any] = {
     "modality": str,
     "split": dict,
     "ignore": int,
+    "nodata": (int, float),
     "drop_alpha": bool,
     "licence": str,
     "citation": str,
@@ -42,12 +53,21 @@ REQUIRED = ("name", "layout", "bands", "split")
 
 
 class Entry(NamedTuple):
-    """One sample: its name (the image's path below the root), its files, and its class (-1 where a mask holds it)."""
+    """One sample: its name (the image's path below the root), its files, and its class (-1 where a mask holds it).
+
+    `after` is the image of the later date, of pairs alone.
+    """
 
     name: str
     image: Path
     mask: Path | None
     number: int
+    after: Path | None = None
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The image, or those of both dates."""
+        return (self.image,) if self.after is None else (self.image, self.after)
 
 
 def load(path: Path) -> tuple[dict[str, Any], Path]:
@@ -63,21 +83,28 @@ def load(path: Path) -> tuple[dict[str, Any], Path]:
         texts = key == "classes" and not all(isinstance(entry, str) for entry in value)
         if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool) or texts:
             raise UserError(f"{path}: `{key}` cannot be {value!r}; the head of tasks/data/folder.py describes the keys")
-    needed = REQUIRED + (("images", "masks", "classes") if description.get("layout") == "image-mask" else ())
+    layout = description.get("layout", "")
+    if layout == "before-after-label":
+        description.setdefault("classes", CHANGE)
+    needed = REQUIRED + (
+        ("images", "masks", "classes") if layout == "image-mask" else tuple(COMPANIONS.get(layout, ()))
+    )
     missing = [f"`{key}`" for key in needed if key not in description]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}")
-    choose(f"layout in {path.name}", description["layout"], LAYOUTS)
+    choose(f"layout in {path.name}", layout, LAYOUTS)
     if not re.fullmatch(r"[\w.-]+", description["name"]):
         raise UserError(
             f"{path}: `name` is {description['name']!r}, but only letters, digits, dots, dashes and _ are allowed"
         )
-    for key in ("images", "masks"):
+    for key in ("images", "masks", "before", "after", "label"):
         if Path(description.get(key, "*")).is_absolute():
             raise UserError(f"{path}: `{key}` is a path below `root`, not {description[key]!r}")
     classes, values = description.get("classes", ()), description.get("mask_values")
     if len(set(classes)) < len(classes) or (values is not None and len(set(values)) != len(classes)):
         raise UserError(f"{path}: `classes` and `mask_values` name each class once, one value per class")
+    if layout == "before-after-label" and len(classes) != 2:
+        raise UserError(f"{path}: `classes` of before and after are two, no change and change")
     root = (path.parent / description.get("root", ".")).resolve()
     if not root.is_dir():
         raise UserError(f"{path}: the folder {root} is missing; set `root`")
@@ -85,9 +112,11 @@ def load(path: Path) -> tuple[dict[str, Any], Path]:
 
 
 def declared_bands(path: Path, description: Mapping[str, Any]) -> tuple[Band, ...]:
-    """The bands in the order of the files; `key` is the band's number in the file, from 1."""
+    """The bands that are read, in the order of the files; `key` is the band's number in the file, from 1."""
     found = []
     for number, entry in enumerate(description["bands"], 1):
+        if entry == SKIP:
+            continue
         table = {"name": entry} if isinstance(entry, str) else dict(entry)
         for key in table:
             choose(f"key of a band in {path.name}", key, ("name", "unit", "wavelength", "bandwidth", "gsd"))
@@ -124,9 +153,8 @@ def index(path: Path, description: Mapping[str, Any], root: Path) -> tuple[tuple
     if kind == "folders":
         splits.update(found)
     elif kind == "lists":
-        splits.update(
-            {name: listed(path.parent / file, found[""]) for name, file in named_splits(path, split[kind]).items()}
-        )
+        for name, names in named_splits(path, split[kind], (str, list)).items():
+            splits[name] = chosen(path, names, found[""])
     else:
         splits.update(every_nth(path, split, found[""]))
     wanted = [name for name in SPLITS if name != "val" or kind != "rule" or split.get("val")]
@@ -141,11 +169,11 @@ def index(path: Path, description: Mapping[str, Any], root: Path) -> tuple[tuple
     return classes, splits
 
 
-def named_splits(path: Path, table: Mapping[str, str]) -> Mapping[str, str]:
-    """The table {train, val, test}, complete and with no other key."""
+def named_splits(path: Path, table: Mapping[str, Any], kinds: Any = str) -> Mapping[str, Any]:
+    """The table {train, val, test}, complete, with no other key, and with values of these kinds."""
     for name in table:
         choose(f"split in {path.name}", name, SPLITS)
-    missing = [name for name in SPLITS if not isinstance(table.get(name), str)]
+    missing = [name for name in SPLITS if not isinstance(table.get(name), kinds)]
     if missing:
         raise UserError(f"{path}: `split` names no {' and no '.join(missing)}")
     return table
@@ -163,6 +191,16 @@ def every_nth(path: Path, split: Mapping[str, Any], entries: Sequence[Entry]) ->
     validation = [entry for number, entry in enumerate(rest, 1) if val and number % val == 0]
     train = [entry for number, entry in enumerate(rest, 1) if not val or number % val]
     return {"train": train, "val": validation, "test": list(entries[test - 1 :: test])}
+
+
+def chosen(path: Path, names: str | list[Any], entries: Sequence[Entry]) -> list[Entry]:
+    """The samples of one split: those that a file beside the description lists, or those that match these patterns."""
+    if isinstance(names, str):
+        return listed(path.parent / names, entries)
+    for pattern in names:
+        if not any(fnmatchcase(entry.name, str(pattern)) for entry in entries):
+            raise UserError(f"{path}: no image is named {pattern!r} (`*` stands for anything)")
+    return [entry for entry in entries if any(fnmatchcase(entry.name, str(pattern)) for pattern in names)]
 
 
 def listed(file: Path, entries: Sequence[Entry]) -> list[Entry]:
@@ -202,9 +240,10 @@ def samples(
     path: Path, description: Mapping[str, Any], root: Path, top: Path, classes: tuple[str, ...]
 ) -> Iterator[Entry]:
     """The samples below `top`, in no particular order."""
-    if description["layout"] == "image-mask":
-        for image, mask in pairs(path, description, top):
-            yield Entry(image.relative_to(root).as_posix(), image, mask, -1)
+    if description["layout"] in COMPANIONS:
+        for image, *others in companions(path, description, top):
+            after = others[0] if len(others) == 2 else None
+            yield Entry(image.relative_to(root).as_posix(), image, others[-1], -1, after)
         return
     for folder in folders(top):
         if folder.name not in classes:
@@ -213,35 +252,41 @@ def samples(
             yield Entry(image.relative_to(root).as_posix(), image, None, classes.index(folder.name))
 
 
-def pairs(path: Path, description: Mapping[str, Any], top: Path) -> Iterator[tuple[Path, Path]]:
-    """Every image with its mask: files of one stem in two folders, or what two patterns say."""
-    images, masks = description["images"], description["masks"]
-    stars = images.count("*"), masks.count("*")
-    if stars == (0, 0):
-        for folder in (images, masks):
+def companions(path: Path, description: Mapping[str, Any], top: Path) -> Iterator[tuple[Path, ...]]:
+    """Every image with its mask, or with the later date and the label: files of one stem in folders, or by patterns."""
+    keys = COMPANIONS[description["layout"]]
+    first, *others = (description[key] for key in keys)
+    found: list[tuple[Path, ...]] = []
+    stars = {place.count("*") for place in (first, *others)}
+    if stars == {0}:
+        for folder in (first, *others):
             if not (top / folder).is_dir():
                 raise UserError(f"{path}: the folder {top / folder} is missing")
-        mask_of = {mask.stem: mask for mask in images_in(top / masks)}
-        found = [(image, mask_of.get(image.stem) or top / masks / image.name) for image in images_in(top / images)]
-    elif stars == (1, 1):
-        before, after = images.split("*")
-        relative = [image.relative_to(top).as_posix() for image in images_in(top, images)]
+        of_stem = {folder: {file.stem: file for file in images_in(top / folder)} for folder in others}
+        for image in images_in(top / first):
+            found.append((image, *(of_stem[folder].get(image.stem) or top / folder / image.name for folder in others)))
+    elif stars == {1}:
+        start, end = first.split("*")
+        relative = [image.relative_to(top).as_posix() for image in images_in(top, first)]
+        middle = [name[len(start) : len(name) - len(end)] for name in relative]
         found = [
-            (top / name, top / masks.replace("*", name[len(before) : len(name) - len(after)])) for name in relative
+            (top / name, *(top / place.replace("*", part) for place in others)) for name, part in zip(relative, middle)
         ]
     else:
-        raise UserError(f"{path}: `images` and `masks` are two folders, or two patterns with one `*` each")
-    for image, mask in found:
-        if not mask.is_file():
-            raise UserError(f"{path}: {image} has no mask {mask}")
-        yield image, mask
+        named = " and ".join(f"`{key}`" for key in keys)
+        raise UserError(f"{path}: {named} are folders, or patterns with one `*` each")
+    for files in found:
+        for noun, file in zip(keys.values(), files):
+            if not file.is_file():
+                raise UserError(f"{path}: {files[0]} has no {noun} {file}")
+        yield files
 
 
 def digest(path: Path, root: Path, entries: Iterable[Entry]) -> str:
     """sha256 over the description and every file's path below the root and size in bytes."""
     total = hashlib.sha256(path.read_bytes())
     for entry in sorted(entries):
-        for file in (entry.image, entry.mask):
+        for file in (*entry.images, entry.mask):
             if file is not None:
                 total.update(f"\n{file.relative_to(root).as_posix()} {file.stat().st_size}".encode())
     return total.hexdigest()

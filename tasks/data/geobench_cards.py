@@ -5,6 +5,7 @@ dataset_converters), split and patch sizes those of the release. Where the relea
 declare what each key truly holds; `misnamed` gives the released names beside it, `FINGERPRINTS` the reader's proof.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from models.common.spectral import Band, band
@@ -265,6 +266,7 @@ _TABLE: tuple[DatasetCard, ...] = (
         origin="Chesapeake Land Cover (Robinson et al., CVPR 2019), NAIP imagery",
         notes="No class is ignored, as in GEO-Bench. The converter lists water first and no-data last, but in the "
         "masks 1 is water and no-data 0 (seen in real samples), so the names stand in that order here.",
+        no_data=0,
         family="geobench",
         citation=_PAPER,
     ),
@@ -285,6 +287,7 @@ _TABLE: tuple[DatasetCard, ...] = (
         notes="No class is ignored, as in GEO-Bench; class 0 (no data) is absent from the test split. One date per "
         "sample; keys carry it. task_specs.pkl gives the 0.5 m of the labels' source as resolution; the "
         "pixels are Sentinel-2's 10 m.",
+        no_data=0,
         family="geobench",
         citation=_PAPER,
     ),
@@ -303,6 +306,7 @@ _TABLE: tuple[DatasetCard, ...] = (
         origin="Crop type classification for South Africa (Radiant Earth, 2021)",
         notes="No class is ignored, as in GEO-Bench; class 0 is no data. Values are 0..255 in a scaling that nobody "
         "documents.",
+        no_data=0,
         family="geobench",
         citation=_PAPER,
     ),
@@ -342,4 +346,5 @@ _TABLE: tuple[DatasetCard, ...] = (
         citation=_PAPER,
     ),
 )
-CARDS: dict[str, DatasetCard] = {card.name: card for card in _TABLE}
+FRACTIONS = ("0.01x", "0.02x", "0.05x", "0.10x", "0.20x", "0.50x")
+CARDS: dict[str, DatasetCard] = {card.name: replace(card, fractions=FRACTIONS) for card in _TABLE}

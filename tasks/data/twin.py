@@ -15,21 +15,22 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.common.errors import UserError, one_line
+from models.common.spectral import band
 from tasks.data import scenes
 from tasks.data.dataset import DatasetCard
 from tasks.data.geobench_cards import CARDS, EUROSAT_ORDER
+from tasks.data.twins import geobench_directory
+from tasks.data.twins.geobench_directory import bands
 
 if TYPE_CHECKING:
     import numpy as np
-    from geobench.dataset import Band, BandInfo, Sample
+    from geobench.dataset import Sample
 
 VERSION = 1
 SEED = 3  # of the first eight, the one whose splits hold every label of m-bigearthnet most evenly
@@ -37,7 +38,6 @@ SIZE = 64
 MARKER = "twin.json"
 NEEDED = 64 << 20
 EUROSAT, BIGEARTHNET, CASHEW, PAIRS = (70, 30, 40), (40, 16, 24), (20, 8, 12), (10, 4, 6)
-FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 _NOTE = f"Synthetic scenes of {SIZE} x {SIZE} pixels: for demonstrations and tests, no measure of a model."
 
@@ -63,6 +63,24 @@ DEMO_CARDS: dict[str, DatasetCard] = {
     "demo-eurosat": _demo("m-eurosat", "demo-eurosat", "Land use, one of ten classes", EUROSAT),
     "demo-bigearthnet": _demo("m-bigearthnet", "demo-bigearthnet", "Land cover, several labels", BIGEARTHNET),
     "demo-cashew": _demo("m-cashew-plantation", "demo-cashew", "Plantations, a class per pixel", CASHEW),
+    "demo-change": DatasetCard(
+        name="demo-change",
+        title="What was built over or flooded between two dates (synthetic)",
+        label="change",
+        classes=("no change", "change"),
+        bands=tuple(band(f"S2:{name}", str(number), "dn") for number, name in enumerate(scenes.BANDS, 1)),
+        size=SIZE,
+        gsd=10,
+        modality="ms",
+        family="pairs",
+        location="twin/change/demo-pairs",
+        splits=PAIRS,
+        licence="MIT",
+        citation="made by tasks/data/twin.py",
+        origin="made by tasks/data/twin.py",
+        notes=_NOTE,
+        revision=VERSION,
+    ),
 }
 
 
@@ -139,7 +157,7 @@ def _write_eurosat(root: Path, progress: Callable[[int], None]) -> None:
         label = number % len(classes)
         image = scenes.expose(rng, scenes.land_use(rng, classes[label], SIZE))
         planes = [image[scenes.BANDS.index(name)].astype(np.int16) for name in EUROSAT_ORDER.split()]
-        samples.append(Sample(_bands(planes, sentinel2_13_bands), label=label, sample_name=f"id_{number:04d}"))
+        samples.append(Sample(bands(planes, sentinel2_13_bands, 10), label=label, sample_name=f"id_{number:04d}"))
         progress(number + 1)
     label_type = Classification(len(classes), class_names=list(classes))
     _write_geobench(root / CARDS["m-eurosat"].location, samples, EUROSAT, label_type)
@@ -159,7 +177,7 @@ def _write_bigearthnet(root: Path, progress: Callable[[int], None]) -> None:
         image = scenes.expose(rng, scene).astype(np.float32)
         planes = [image[index] for index, name in enumerate(scenes.BANDS) if name != "B10"]
         label: Any = np.array([int(name in present) for name in classes])
-        samples.append(Sample(_bands(planes, infos), label=label, sample_name=f"id_{number:04d}"))
+        samples.append(Sample(bands(planes, infos, 10), label=label, sample_name=f"id_{number:04d}"))
         progress(number + 1)
     label_type = MultiLabelClassification(len(classes), class_names=list(classes))
     _write_geobench(root / CARDS["m-bigearthnet"].location, samples, BIGEARTHNET, label_type)
@@ -182,77 +200,14 @@ def _write_cashew(root: Path, progress: Callable[[int], None]) -> None:
         planes.append(np.rint(3 + 1.5 * scenes.texture(rng, SIZE, 6)).clip(0, 100).astype(np.float32))
         date = datetime.date(2019, 11, 5) + datetime.timedelta(days=5 * int(rng.integers(70)))
         label = Band(classes.astype(np.int64), label_type, spatial_resolution=10)
-        samples.append(Sample(_bands(planes, infos, date), label=label, sample_name=f"sample_{number}"))
+        samples.append(Sample(bands(planes, infos, 10, date), label=label, sample_name=f"sample_{number}"))
         progress(number + 1)
     _write_geobench(root / card.location, samples, CASHEW, label_type)
 
 
-def _bands(planes: "Sequence[np.ndarray]", infos: "Sequence[BandInfo]", date: Any = None) -> "list[Band]":
-    from geobench.dataset import Band
-
-    pairs = zip(planes, infos, strict=True)
-    return [Band(plane, info, spatial_resolution=10, date=date, convert_to_int16=False) for plane, info in pairs]
-
-
 def _write_geobench(directory: Path, samples: "list[Sample]", sizes: tuple[int, int, int], label_type: Any) -> None:
-    """A whole GEO-Bench directory: samples, task specifications, partitions, statistics of bands and labels."""
-    from geobench.dataset import Partition, write_sample_hdf5
-    from geobench.label import Classification
-    from geobench.task import TaskSpecifications
-
-    directory.mkdir(parents=True)
-    for sample in samples:
-        write_sample_hdf5(sample, str(directory))
-    TaskSpecifications(
-        dataset_name=directory.name,
-        benchmark_name=directory.parent.name,
-        patch_size=(SIZE, SIZE),
-        n_time_steps=1,
-        bands_info=[band.band_info for band in samples[0].bands],
-        label_type=label_type,
-        spatial_resolution=10,
-    ).save(str(directory))
-
-    names = [sample.sample_name for sample in samples]
-    train, valid, test = names[: sizes[0]], names[sizes[0] : sizes[0] + sizes[1]], names[sizes[0] + sizes[1] :]
-    Partition({"train": train, "valid": valid, "test": test}).save(str(directory), "default")
-    for fraction in FRACTIONS:
-        # At least ten images, one per class of m-eurosat: the released fractions are of sets 20 to 500 times as big.
-        subset = train[: max(10, round(fraction * len(train)))]
-        Partition({"train": subset, "valid": valid, "test": test}).save(str(directory), f"{fraction:.2f}x_train")
-
-    _dump(directory / "band_stats.json", _band_statistics(directory))
-    if isinstance(label_type, Classification):
-        by_label: dict[str, list[str]] = {}
-        for sample in samples:
-            by_label.setdefault(str(sample.label), []).append(sample.sample_name)
-        _dump(directory / "label_map.json", by_label)
-    else:
-        shares = {sample.sample_name: label_type.label_stats(sample.label).tolist() for sample in samples}
-        _dump(directory / "label_stats.json", shares)
-
-
-def _band_statistics(directory: Path) -> dict[str, dict[str, float]]:
-    """As geobench computes them for a release: a thousand pixels per band of every training image, here with a seed."""
-    import warnings
-
-    import numpy as np
-    from geobench.dataset import GeobenchDataset, compute_dataset_statistics
-
-    state = np.random.get_state()
-    np.random.seed(SEED)  # geobench draws from numpy's global generator
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # it warns of band names, and counts aloud
-            warnings.simplefilter("ignore")
-            train = GeobenchDataset(directory, split="train")
-            _, statistics = compute_dataset_statistics(train, n_value_per_image=1000)
-    finally:
-        np.random.set_state(state)
-    return {name: stats.to_dict() for name, stats in statistics.items()}
-
-
-def _dump(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=4, sort_keys=True), encoding="utf-8")
+    # Ten images: one per class of m-eurosat.
+    geobench_directory.write(directory, samples, sizes, label_type, size=SIZE, gsd=10, seed=SEED, least=10)
 
 
 def _write_pairs(root: Path, progress: Callable[[int], None]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tasks import linear_probe
 from tasks.common import fit, metrics
-from tasks.protocols import LinearProbe
+from tasks.switches import LinearProbe
 
 
 def stacked(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], classes: int, switches: LinearProbe) -> Tensor:

@@ -27,16 +27,23 @@ def test_the_demo_table_has_both_data_sets_and_the_control_beats_chance(harness,
     code, out, _ = harness("run", "--model", "imagestats", "--suite", "demo", "--runs", "R", "--out", "O", "--json")
     assert code == 0
     summary = json.loads(out.splitlines()[-1])
-    assert (summary["computed"], summary["failures"], summary["skipped"]) == (4, [], [])
+    assert (summary["computed"], summary["failures"], summary["skipped"]) == (6, [], [])
     rows = read(tmp_path / "O/demo.csv")
+    assert value(rows, dataset="demo-change", task="change_detection", metric="f1_change") > 0.2  # all change: 0.19
+    assert value(rows, dataset="demo-cashew", task="segmentation", metric="miou_macro_present_native") > 1 / 7
     assert value(rows, dataset="demo-eurosat", task="knn", metric="accuracy_k5_uniform") > 4 * CHANCE
     assert value(rows, dataset="demo-eurosat", task="linear_probe", metric="accuracy") > 5 * CHANCE
     assert value(rows, dataset="demo-eurosat", task="linear_probe", metric="accuracy_logistic") > 5 * CHANCE
     assert value(rows, dataset="demo-bigearthnet", task="linear_probe", metric="f1_micro") > 0.5
     assert {row["weights"] for row in rows} == {"none"}
-    assert [row["metric"] for row in rows if row["primary"] == "true"] == ["accuracy", "f1_micro"]
+    assert [row["metric"] for row in rows if row["primary"] == "true"] == [
+        "f1_change",
+        "miou_macro_present_native",
+        "accuracy",
+        "f1_micro",
+    ]
     ranks = read(tmp_path / "O/demo_ranks.csv")
-    assert [(row["model"], row["n_ms"]) for row in ranks] == [("imagestats:full", "2")]
+    assert [(row["model"], row["n_ms"]) for row in ranks] == [("imagestats:full", "4")]
 
 
 def test_running_again_computes_nothing_and_writes_the_same_bytes(harness, tmp_path):
@@ -45,7 +52,7 @@ def test_running_again_computes_nothing_and_writes_the_same_bytes(harness, tmp_p
     before = {path.name: path.read_bytes() for path in (tmp_path / "O").iterdir()}
     code, out, _ = harness(*command)
     assert code == 0
-    assert "0 runs computed, 4 already in the journal" in out
+    assert "0 runs computed, 6 already in the journal" in out
     assert "0 images encoded" in out
     assert {path.name: path.read_bytes() for path in (tmp_path / "O").iterdir()} == before
     assert harness("rank", "--suite", "demo", "--runs", "R", "--out", "P")[0] == 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.common.errors import UserError
 from tasks import knn
 from tasks.common.splits import Split
-from tasks.protocols import Knn
+from tasks.switches import Knn
 
 
 def split(features: Tensor, labels: Tensor) -> Split:

@@ -11,7 +11,7 @@ from models.common.errors import UserError
 from tasks import linear_probe
 from tasks.common import fit, metrics
 from tasks.common.splits import Split
-from tasks.protocols import LinearProbe
+from tasks.switches import LinearProbe
 
 QUICK = LinearProbe(learning_rates=(1e-3, 1e-2, 1e-1), epochs=8, warmup_epochs=2, batch=16)
 

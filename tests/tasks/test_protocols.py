@@ -94,3 +94,74 @@ def test_a_learning_rate_that_is_set_overrides_the_table_per_data_set():
     assert changed.linear_probe.for_dataset("m-eurosat").learning_rates == (0.5,)
     assert changed.linear_probe.for_dataset("m-bigearthnet").augmentation == "none"
     assert changed.pooled_of("deo") == "mean"
+
+
+def test_deo_paper_segments_as_its_first_author_did():
+    switches = DEO.segmentation
+    assert (switches.head, switches.auxiliary, switches.dropout, switches.pyramid_align_corners) == (
+        *("upernet", False, 0.0, True),
+    )
+    assert (switches.epochs, switches.warmup_epochs, switches.batch, switches.micro_batch) == (50, 5, 64, 16)
+    assert (switches.backbone, switches.backbone_mode, switches.input_size, switches.tile) == (
+        *("frozen", "train", "native", 0),
+    )
+    assert switches.on("m-pv4ger-seg", "deo").learning_rates == (1e-4,)
+    assert switches.on("pastis", "deo").learning_rates == (1e-2,)
+    assert switches.on("m-cashew-plantation", "deo").loss == "bce"
+    floods = switches.on("sen1floods11", "deo")
+    assert (floods.loss, floods.primary(False)) == ("cross_entropy", "iou_micro_native")
+    assert switches.on("m-nz-cattle", "deo").primary(False) == "miou_macro_all_native"
+    assert switches.on("spacenet1", "deo").input_size == 224
+    assert not switches.uses_stored_features
+
+
+def test_btc_is_what_was_released_and_deo_paper_differs_in_batch_epochs_and_size():
+    btc, deo = PROTOCOLS["btc"].change_detection, DEO.change_detection
+    assert (btc.difference, btc.loss, btc.backbone, btc.selection, btc.head) == (
+        *("signed", "dice", "finetuned", "last", "auto"),
+    )
+    assert (btc.learning_rates, btc.weight_decay, btc.backbone_learning_rate, btc.backbone_weight_decay) == (
+        *((1e-4,), 1e-4, 1e-4, 5e-4),
+    )
+    assert (btc.vit_learning_rate, btc.vit_weight_decay, btc.minimum_learning_rate) == (6e-5, 0.05, 1e-7)
+    assert (btc.epochs, btc.batch, btc.input_size) == (100, 32, 256)
+    assert (deo.epochs, deo.batch, deo.input_size, deo.vit_base_blocks) == (50, 64, "native", (3, 5, 7, 11))
+    assert PROTOCOLS["btc"].own_validation == "no"
+    assert PROTOCOLS["btc"].seeds_of("change_detection") == (42, 1337, 564738)
+
+
+def test_xstars_paper_trains_a_upernet_with_patience_and_a_unet_on_its_resnet():
+    switches = XSTARS.segmentation
+    assert (switches.epochs, switches.patience, switches.batch, switches.learning_rates) == (100, 25, 32, (1e-2,))
+    assert switches.on("flair", "xstars").head == "upernet"
+    assert switches.on("flair", "xstars:resnet50").head == "unet"
+
+
+def test_dense_tasks_have_sizes_seeds_and_switches_of_their_own():
+    assert CLEAN.sizes("segmentation", "m-nz-cattle", "deo") == ("native", "resize")
+    assert CLEAN.sizes("linear_probe", "m-eurosat", "deo") == ("model", "resize")
+    assert CLEAN.seeds_of("segmentation") == (0, 1, 2)
+    changed = CLEAN.with_switches(["change_detection.difference=absolute", "segmentation.vit_base_blocks=2,5,8,11"])
+    assert changed.switches("segmentation", "pastis", "deo")["segmentation.vit_base_blocks"] == [2, 5, 8, 11]
+    assert changed.switches("change_detection", "oscd", "deo")["change_detection.difference"] == "absolute"
+    assert changed.switches("knn", "m-eurosat", "deo") == CLEAN.switches("knn", "m-eurosat", "deo")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("segmentation.head=upernett", "did you mean 'upernet'"),
+        ("segmentation.loss=dice", "Known: cross_entropy, bce"),
+        ("change_detection.loss=dices", "did you mean 'dice'"),
+        ("segmentation.vit_base_blocks=3,5,8", "four block numbers within 0..11"),
+        ("segmentation.tile_stride=600", "between 1 and tile = 512"),
+        ("segmentation.crop_scale=0.9,0.5", "0 < low <= high"),
+        ("change_detection.difference=squared", "Known: signed, absolute"),
+        ("segmentation.patience=-1", "patience must be 0"),
+        ("segmentation.input_size=0", "below 1 pixel"),
+        ("own_validation=maybe", "Known: yes, no"),
+    ],
+)
+def test_wrong_values_of_dense_switches_are_refused_with_a_sentence(assignment: str, words: str):
+    with pytest.raises(UserError, match=words):
+        CLEAN.with_switches([assignment])

@@ -16,7 +16,7 @@ from models.common.spectral import band
 from tasks.common.augmentation import epoch_features
 from tasks.common.features import Compute, Table, extract
 from tasks.data.dataset import DatasetCard
-from tasks.protocols import LinearProbe
+from tasks.switches import LinearProbe
 
 BANDS = tuple(replace(band(name, name, "dn"), mean=1000.0, std=100.0) for name in ("S2:B02", "S2:B03"))
 CARD = Card(

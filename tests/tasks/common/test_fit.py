@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.common.errors import UserError
 from tasks.common import fit
-from tasks.protocols import Training
+from tasks.switches import Training
 
 TEN = Training(epochs=10, warmup_epochs=2, minimum_learning_rate=0.1, learning_rates=(1.0,))
 

@@ -9,15 +9,17 @@ from torch import nn
 from models.common.backbone import Backbone, Features
 from models.common.card import Card, Checkpoint, Mode
 from models.common.errors import UserError, choose
-from tasks.common.neck import StageMaps, evaluate
+from tasks.common.neck import evaluate
 from tasks.common.splits import Split
-from tasks.protocols import LinearProbe
+from tasks.common.stage_maps import StageMaps
+from tasks.switches import LinearProbe
 
 CARD = Card(
     *("toy", "a toy", (Mode("any", (), "any", (), 0, 1),), Checkpoint("none")),
     *((4, 4, 4, 4), (1, 1, 1, 1), 4, "MIT", "none"),
     necks=("weigh",),
 )
+NAMES = [str(number) for number in range(90)]
 SWITCHES = LinearProbe(learning_rates=(1e-2, 1e-1), epochs=30, warmup_epochs=1, batch=8)
 
 
@@ -71,7 +73,7 @@ def probe(seed: int = 0, switches: LinearProbe = SWITCHES, maps: StageMaps | Non
     model = Toy().freeze()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     splits = (split(0, 40), split(40, 60), split(60, 90))
-    result = evaluate(model, maps or StageMaps(Encoder(), 8), None, *splits, 2, False, seed, switches)
+    result = evaluate(model, maps or StageMaps(Encoder(), NAMES, 8), None, *splits, 2, False, seed, switches)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     return result
 
@@ -92,23 +94,16 @@ def test_a_seed_gives_the_same_result_again_and_another_seed_another_path():
 
 def test_every_image_is_encoded_once_while_there_is_room():
     encoder = Encoder()
-    probe(maps=StageMaps(encoder, 8))
-    names = [name for call in encoder.calls for name in call]
-    assert sorted(names, key=int) == [str(number) for number in range(90)]
+    probe(maps=StageMaps(encoder, NAMES, 8))
+    assert sorted((name for call in encoder.calls for name in call), key=int) == NAMES
 
 
 def test_without_room_nothing_is_kept_and_nothing_changes():
     encoder = Encoder()
     kept = probe()
-    encoded = probe(maps=StageMaps(encoder, 8, room=0))
+    encoded = probe(maps=StageMaps(encoder, NAMES, 8, room=0))
     assert (kept.samples["score"] == encoded.samples["score"]).all()
     assert len(encoder.calls) > 100
-
-
-def test_maps_come_in_the_order_asked_for():
-    maps = StageMaps(Encoder(), 2)
-    asked = maps(["3", "1", "2", "1"])
-    assert torch.equal(asked[0], torch.stack([maps_of(name) for name in ("3", "1", "2", "1")]))
 
 
 def test_an_unknown_neck_is_refused_with_those_there_are():

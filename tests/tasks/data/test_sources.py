@@ -14,7 +14,7 @@ import pytest
 
 from models.common import download
 from models.common.errors import UserError
-from tasks.data import catalogue, geobench, sources
+from tasks.data import catalogue, geobench, origins, sources
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOCATION = "classification_v1.0/m-so2sat"
@@ -54,14 +54,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        base = f"/api/datasets/{sources.REPOSITORY}"
+        base = f"/api/datasets/{origins.REPOSITORY}"
         if path in (base, f"{base}/revision/main"):
-            self.answer({"id": sources.REPOSITORY, "sha": COMMIT, "siblings": [], "tags": []})
+            self.answer({"id": origins.REPOSITORY, "sha": COMMIT, "siblings": [], "tags": []})
         elif path.startswith(f"{base}/tree/{COMMIT}/"):
             folder = path.removeprefix(f"{base}/tree/{COMMIT}/")
             self.answer([entry(name, body) for name, body in self.server.content.items() if name.startswith(folder)])
-        elif path.startswith(f"/datasets/{sources.REPOSITORY}/resolve/{COMMIT}/"):
-            self.send_file(path.removeprefix(f"/datasets/{sources.REPOSITORY}/resolve/{COMMIT}/"))
+        elif path.startswith(f"/datasets/{origins.REPOSITORY}/resolve/{COMMIT}/"):
+            self.send_file(path.removeprefix(f"/datasets/{origins.REPOSITORY}/resolve/{COMMIT}/"))
         else:
             self.send_error(404)
 
@@ -129,7 +129,7 @@ def test_one_set_is_fetched_unpacked_and_its_checksum_recorded(hub, tmp_path):
     assert (directory / "id_0.hdf5").read_bytes() == MEMBERS["m-so2sat/id_0.hdf5"]
     record = json.loads((tmp_path / "sources.json").read_text())
     digest = hashlib.sha256(ARCHIVE).hexdigest()
-    assert record == {"m-so2sat": {"repository": sources.REPOSITORY, "sha256": {f"{LOCATION}.zip": digest}}}
+    assert record == {"m-so2sat": {"repository": origins.REPOSITORY, "sha256": {f"{LOCATION}.zip": digest}}}
     assert (len(ARCHIVE), len(ARCHIVE)) in seen
     assert seen[-1] == (sum(map(len, MEMBERS.values())),) * 2
     assert sources.fetch("m-so2sat", tmp_path, endpoint=NOWHERE) == directory
@@ -218,9 +218,9 @@ def test_a_name_that_begins_another_is_not_mistaken_for_it():
         "c/m-x/b.hdf5",
         "c/m-xy/c",
     ]
-    assert sources.select("c/m-pv4ger", paths) == ["c/m-pv4ger.zip"]
-    assert sources.select("c/m-x", paths) == ["c/m-x/a.json", "c/m-x/b.hdf5"]
-    assert sources.select("c/m-none", paths) == []
+    assert origins.select("c/m-pv4ger", paths) == ["c/m-pv4ger.zip"]
+    assert origins.select("c/m-x", paths) == ["c/m-x/a.json", "c/m-x/b.hdf5"]
+    assert origins.select("c/m-none", paths) == []
 
 
 def link() -> bytes:
