@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from harness.pretrain_arguments import add_pretrain
+from harness.pretraining.arguments import add_pretrain
 from leaderboards.results import JournalError
 from models.common.errors import UserError, choose
 

@@ -33,10 +33,10 @@ class PerPixel:
         self.switches = self.options.protocol.dense(task, dataset.card.name, model.card.label)
         splits = with_validation(dataset) if self.options.protocol.own_validation == "yes" else dataset.splits
         self.names = {split: tuple(splits[split][: self.options.limit]) for split in SPLITS}
-        self.train = splits["train"]
+        self.train = self.names["train"]  # subsets are drawn from what is there to be encoded
 
     def train_names(self, fraction: str, draw: int) -> tuple[str, ...]:
-        return low_data.train_names(self.dataset, fraction, draw, self.train)[: self.options.limit]
+        return low_data.train_names(self.dataset, fraction, draw, self.train)
 
     def identity(self, job: Job, draw: int, seed: int | None) -> Identity:
         """What makes this run this run."""

@@ -10,6 +10,7 @@ from typing import Any
 import models
 from harness import provenance
 from harness.plan import Job
+from harness.pretraining.settings import product_facts
 from leaderboards.results import Identity
 from models.common.backbone import Backbone
 from models.common.bands import Transform
@@ -151,6 +152,7 @@ def primary(job: Job, protocol: Protocol) -> str:
 def facts(
     job: Job,
     options: Options,
+    located: Located,
     dataset: Dataset,
     transform: Transform,
     warnings: Sequence[str],
@@ -169,5 +171,6 @@ def facts(
         "dataset_notes": list(getattr(dataset, "notes", ())),
         "transform": transform.describe(),
         "choices": result.choices,
+        "pretraining": product_facts(located.path, located.digest) if located.path else None,
         **result.facts,
     }

@@ -31,10 +31,10 @@ class Pooled:
         self.transform = transform
         self.pooled = self.options.protocol.pooled_of(model.card.label)
         self.names = {split: dataset.splits[split][: self.options.limit] for split in SPLITS}
-        self.train = dataset.splits["train"]
+        self.train = self.names["train"]  # subsets are drawn from what is there to be encoded
 
     def train_names(self, fraction: str, draw: int) -> tuple[str, ...]:
-        return low_data.train_names(self.dataset, fraction, draw, self.train)[: self.options.limit]
+        return low_data.train_names(self.dataset, fraction, draw, self.train)
 
     def identity(self, job: Job, draw: int, seed: int | None) -> Identity:
         """What makes this run this run."""

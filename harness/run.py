@@ -157,7 +157,17 @@ def _evaluate(
                 primary=primary(job, options.protocol),
                 modality=dataset.card.modality,
                 provenance=facts(
-                    *(job, options, dataset, opened.transform, opened.warnings, opened.extracted, result, took)
+                    *(
+                        job,
+                        options,
+                        model.located,
+                        dataset,
+                        opened.transform,
+                        opened.warnings,
+                        opened.extracted,
+                        result,
+                        took,
+                    )
                 ),
             )
             if options.strict and opened.warnings:

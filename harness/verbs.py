@@ -15,7 +15,7 @@ from harness.cli import cache_folder, data_root, words
 from harness.data_verbs import data_verb
 from harness.listing import list_verb
 from harness.plan import Job, Skip, compile_for, plan, skip_lines, without_statistics
-from harness.pretrain_verb import pretrain_verb
+from harness.pretraining.verb import pretrain_verb
 from models.common.card import Card
 from models.common.errors import UserError, choose
 from models.common.weights import Located

@@ -1,4 +1,4 @@
-"""Heads on real images beside the trivial answers: `python tests/benchmarks/dense_real.py [--models M ...] [--out DIR]`.
+"""Heads on real images beside the trivial answers: `PYTHONPATH=. python tests/benchmarks/dense_real.py [--models M ...]`.
 
 Needs the folder `shared` beside the repository. Trains UPerNet-lite on frozen features of the control `imagestats` and of
 random backbones, three seeds each, and prints mean and standard deviation beside what needs no training: everything
@@ -17,13 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
 from tasks.common.confusion import change_scores, segmentation_scores
 from tasks.data import folder
 from tasks.data.dataset import usable
 
+ROOT = Path(__file__).resolve().parents[2]
 SETS = {
     "water_hls12": "iou_1_water_native",
     "buildings_oam": "iou_1_building_native",
@@ -60,7 +58,9 @@ def trivial(name: str, path: Path) -> dict[str, float]:
 
         def index(image: str) -> np.ndarray:
             green, swir = data.read(image, ["L8:B3", "L8:B6"]).astype(float)
-            return (np.divide(green - swir, green + swir, out=np.zeros_like(green), where=green + swir != 0) > 0).astype(int)
+            return (
+                np.divide(green - swir, green + swir, out=np.zeros_like(green), where=green + swir != 0) > 0
+            ).astype(int)
 
         answers["MNDWI > 0"] = score(index)
     if data.card.label == "change":
@@ -71,7 +71,9 @@ def trivial(name: str, path: Path) -> dict[str, float]:
 
         train = data.splits["train"]
         best = max(range(5, 160, 5), key=lambda t: score(lambda image: (distance(image) > t).astype(int), train))
-        answers[f"absolute difference > {best} (best on train)"] = score(lambda image: (distance(image) > best).astype(int))
+        answers[f"absolute difference > {best} (best on train)"] = score(
+            lambda image: (distance(image) > best).astype(int)
+        )
     return answers
 
 

@@ -8,7 +8,7 @@ DEO (preset `base-ms`, scale `small`) trains on the 13-band EuroSAT tiles and th
 after the other) is held back from training. The score is the mean k-NN accuracy of the protocol `clean` (weighted vote)
 of the tiles held back, with the training tiles as the bank. The random network is the one that training starts from, of
 the same seed, so that the difference is paired; its 95% interval is Student's over seeds. `effective_rank` of the
-features of the tiles held back: exp of the entropy of their normalised singular values (`harness/pretrain_probe.py`).
+features of the tiles held back: exp of the entropy of their normalised singular values (`harness/pretraining/probe.py`).
 Results, with settings, device and loss curve, are appended to pretrain_small.json beside this file.
 """
 
@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from harness import provenance
-from harness.pretrain import pretrain
-from harness.pretrain_log import steps as curve_of
-from harness.pretrain_methods import Asked, Prepared, prepare
-from harness.pretrain_probe import effective_rank, encoder
-from harness.pretrain_settings import Settings
+from harness.pretraining.log import steps as curve_of
+from harness.pretraining.methods import Asked, Prepared, prepare
+from harness.pretraining.probe import effective_rank, encoder
+from harness.pretraining.settings import Settings
+from harness.pretraining.trainer import pretrain
 from harness.progress import Progress
 from tasks import knn
 from tasks.common.splits import Split

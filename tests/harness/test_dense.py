@@ -55,7 +55,9 @@ def test_a_frozen_run_records_an_unchanged_backbone_and_a_fine_tuned_one_a_chang
     assert frozen["provenance"]["stage_store_error"]["maximum"] < 1e-3
     tuned = ("segmentation.epochs=2", "segmentation.backbone=finetuned", "segmentation.learning_rates=1e-3")
     assert harness(*base, *(word for switch in tuned for word in ("--set", switch)))[0] == 0
-    tuned = next(record for record in records(tmp_path) if record["identity"]["switches"]["segmentation.backbone"] != "frozen")
+    tuned = next(
+        record for record in records(tmp_path) if record["identity"]["switches"]["segmentation.backbone"] != "frozen"
+    )
     assert tuned["provenance"]["backbone_before"] == frozen["provenance"]["backbone_before"]
     assert tuned["provenance"]["backbone_after"] != tuned["provenance"]["backbone_before"]
     assert any("fine-tunes the backbone" in line for line in tuned["provenance"]["warnings"])
@@ -66,7 +68,9 @@ def test_every_variant_of_the_score_is_a_row_with_an_interval(harness, tmp_path)
     assert harness("run", "--model", "imagestats", "--dataset", path, *BASE)[0] == 0
     with open(tmp_path / "O/custom.csv") as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
-    assert {"miou_macro_present_native", "miou_macro_zero_native", "iou_micro_native", "iou_1_bright_native"} <= set(rows)
+    assert {"miou_macro_present_native", "miou_macro_zero_native", "iou_micro_native", "iou_1_bright_native"} <= set(
+        rows
+    )
     assert float(rows["miou_macro_present_native"]["value"]) > 0.6
     assert all(row["ci_low"] and row["ci_high"] for row in rows.values())
 

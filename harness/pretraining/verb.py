@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli import cache_folder, data_root
-from harness.pretrain_methods import Asked, Prepared, prepare, preset_names
-from harness.pretrain_settings import Settings, Timetable
+from harness.pretraining.methods import Asked, Prepared, prepare, preset_names
+from harness.pretraining.settings import Settings, Timetable
 from harness.progress import Progress
 from models.common.errors import UserError, choose
 
 if TYPE_CHECKING:
-    from harness.pretrain_launch import Place
+    from harness.pretraining.launch import Place
     from models.pretraining.builder import Pretraining
 
 DEFAULT_PROBE = "demo-eurosat"
@@ -69,8 +69,8 @@ def pretrain_verb(options: argparse.Namespace) -> int:
         raise UserError("--out is missing: the folder that the checkpoint goes to")
     import torch
 
-    from harness.pretrain import pretrain
-    from harness.pretrain_launch import join
+    from harness.pretraining.launch import join
+    from harness.pretraining.trainer import pretrain
 
     device = resolve_device(options.device)
     place = join(options.launcher, device)
@@ -94,7 +94,7 @@ def pretrain_verb(options: argparse.Namespace) -> int:
     progress = Progress(quiet=options.quiet or place.rank > 0)
     torch.manual_seed(options.seed)
     if options.plan or out is None:
-        from harness.pretrain_plan import describe, measure
+        from harness.pretraining.plan import describe, measure
 
         measured = measure(prepared.build(), prepared.images, settings)
         notes = prepared.images.notes + prepared.notes
@@ -133,7 +133,7 @@ def _probe(
     """The k-NN probe on a data set by name or TOML file; the twin's is written where it is not there yet."""
     if name == "none":
         return None
-    from harness.pretrain_probe import LabelledSet, encoder
+    from harness.pretraining.probe import LabelledSet, encoder
     from tasks.data import catalogue, sources, twin
 
     card: Any = catalogue.card(name)

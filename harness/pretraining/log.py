@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, distributed
 
-from harness.pretrain_events import EventFile
+from harness.pretraining.events import EventFile
 from harness.progress import Progress
 from models.common.errors import UserError
 from models.common.files import write_whole

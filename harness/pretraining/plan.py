@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from harness.pretrain_data import Item, Samples, generator
-from harness.pretrain_settings import Settings, Timetable
+from harness.pretraining.data import Item, Samples, generator
+from harness.pretraining.settings import Settings, Timetable
 from models.common.errors import UserError
 from models.pretraining.builder import Pretraining, Progress
 from models.pretraining.engine import DTYPES

@@ -22,10 +22,10 @@ from typing import Any
 from torch import distributed
 
 from harness import provenance
-from harness.pretrain_data import Loader, Samples, StepBatches
-from harness.pretrain_launch import Place, join
-from harness.pretrain_log import CURVE, Curve, Probe, steps
-from harness.pretrain_settings import Settings, Timetable, claim, identity
+from harness.pretraining.data import Loader, Samples, StepBatches
+from harness.pretraining.launch import Place, join
+from harness.pretraining.log import CURVE, Curve, Probe, steps
+from harness.pretraining.settings import Settings, Timetable, claim, identity
 from harness.progress import Progress
 from models.common.errors import UserError
 from models.common.files import sha256, write_whole
@@ -58,7 +58,7 @@ def pretrain(
 ) -> Outcome:
     """Train `method` on `images` and write the product to `out`; goes on from the last checkpoint there.
 
-    `probe` scores the method as it stands (see `harness.pretrain_probe`). The method should be built after
+    `probe` scores the method as it stands (see `harness.pretraining.probe`). The method should be built after
     `torch.manual_seed(settings.seed)`. Every process of a distributed training calls this; the first writes. Raises
     `UserError` for a folder of another training, data that do not fill a batch, a disk without room, a loss that is no
     number any more.
