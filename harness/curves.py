@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.panels import _figure
+from harness.figures import figure_file
 from leaderboards import curves
 from leaderboards.curves import ALL, OFFICIAL, Point
 from leaderboards.ranks import Leaderboard
@@ -54,7 +54,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
     width = max(across * PANEL, 0.9 + CHARACTER * max(len(text) for text in entries.values()))
     columns = max(1, min(len(entries), int(width / (0.7 + CHARACTER * max(map(len, entries.values()))))))
     foot = 0.1 + ENTRY * -(-len(entries) // columns)
-    with _figure(path, width, down * HIGH + foot) as figure:
+    with figure_file(path, width, down * HIGH + foot) as figure:
         handles = {}
         for number, (dataset, found) in enumerate(shown.items()):
             axes = figure.add_subplot(down, across, number + 1)

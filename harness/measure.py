@@ -164,6 +164,7 @@ def facts(
     return {
         **provenance.machine(options.compute.device),
         "label": label_of(job, options),
+        "given": options.label,
         "batch_size": options.compute.batch,
         "seconds": round(seconds, 3),
         "images_encoded": extracted,

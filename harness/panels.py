@@ -4,17 +4,14 @@ The second kind is that of Figure 3 of DEO (Wolf et al., CVPR 2026, arXiv 2602.1
 bytes: no date and no version in the file, and matplotlib's own style whatever the machine's settings say.
 """
 
-import io
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leaderboards.files import write_atomically
+from harness.figures import figure_file
 from models.common.errors import UserError
 from models.common.spectral import COMMON
 
@@ -27,7 +24,6 @@ MOST_PANELS = 100  # Agg draws at most 2^16 pixels along a side
 MOST_LISTED = 10  # of more classes than these, the legend lists those that can be seen
 ACROSS = 5  # PCA maps in a line
 CELL, GAP, LINE, LEGEND = 2.6, 0.08, 0.22, 0.18  # inches: picture, space between two, line of text, of the legend
-DOTS = 120  # per inch
 BACKGROUND, FOREGROUND = "#f2f2f2", "#0072b2"
 RIGHT, WRONG, IGNORED = "#c3dcc0", "#d55e00", "#000000"
 
@@ -73,7 +69,7 @@ def panels(path: Path, rows: Sequence[Panel], classes: Sequence[str], ignore: in
     foot = LINE + LEGEND * -(-len(entries) // columns)
     cells = [_side(row.label.shape) for row in rows]
     height = foot + LINE + sum(cells) + len(rows) * (LINE + GAP)
-    with _figure(path, width, height) as figure:
+    with figure_file(path, width, height) as figure:
         for column, head in enumerate(heads):
             _text(figure, GAP + column * (CELL + GAP) + CELL / 2, height - LINE / 2, head, ha="center", weight="bold")
         top = height - LINE
@@ -108,7 +104,7 @@ def pca_panel(
     cell = _side(image.shape[1:])
     head = LINE if title else 0
     width, height = across * (CELL + GAP) + GAP, head + down * (LINE + cell + GAP)
-    with _figure(path, width, height) as figure:
+    with figure_file(path, width, height) as figure:
         if title:
             _text(figure, GAP, height - LINE / 2, title, ha="left", weight="bold")
         for number, (name, picture) in enumerate(pictures.items()):
@@ -228,26 +224,6 @@ def _draw_legend(figure: "Figure", entries: Sequence[tuple[str, Any]], columns: 
 
     patches = [Patch(facecolor=colour, edgecolor="#808080", linewidth=0.5, label=text) for text, colour in entries]
     figure.legend(handles=patches, ncols=columns, loc="lower center", fontsize=8, frameon=False, borderaxespad=0.3)
-
-
-@contextmanager
-def _figure(path: Path, width: float, height: float) -> "Iterator[Figure]":
-    """A figure of so many inches, written whole to `path` at the end, or not at all."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # pyplot would choose a backend and keep every figure; a class may be called `a_$b$`, in letters no font has.
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams["text.parse_math"] = False
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=(width, height), dpi=DOTS)
-        FigureCanvasAgg(figure)
-        yield figure
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", metadata={"Software": None})
-    write_atomically(path, picture.getvalue())
 
 
 def _show(figure: "Figure", left: float, bottom: float, width: float, height: float, picture: Array) -> None:

@@ -181,7 +181,9 @@ def _evaluate(
     outcome.computed += computed
     outcome.extracted += opened.extracted
     if computed:
-        outcome.warnings += [f"{dataset.card.name}: {line}" for line in (*dataset.warnings, *opened.warnings)]
+        told = f"{dataset.card.name}: "  # readers begin their lines so already
+        lines = (*dataset.warnings, *opened.warnings)
+        outcome.warnings += [line if line.startswith(told) else told + line for line in lines]
     if gallery and isinstance(opened, PerPixel):
         gallery.add(opened)
     opened.close()

@@ -72,10 +72,30 @@ def build(
 
 
 def _board(table: list[Row], cells: Sequence[Cell], csv: Path, ranks: Path) -> Leaderboard:
+    table = joined(table)
     standings, notes = rank(table, cells)
     columns = _columns(standings)
     write_csv(ranks, columns, ([getattr(standing, column) for column in columns] for standing in standings))
     return Leaderboard(cells, table, standings, notes, csv, ranks)
+
+
+def joined(table: list[Row]) -> list[Row]:
+    """Rows with the labels that ranks go by: a model measured once per task is one line, whatever switches each task had.
+
+    A switch of one task (`segmentation.head=upernet-lite`) marks that task's rows alone, and must not part a model's tasks
+    into several incomplete lines. Where one model has two rows for a task, their labels tell the lines apart as in the CSV.
+    """
+    lines: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in table:
+        lines[row.name, row.weights, row.given, *_conditions(row)].append(row)
+    found = []
+    for key, own in lines.items():
+        heads = Counter((row.dataset, row.task) for row in own if row.headline)
+        once = all(times == 1 for times in heads.values())
+        limit = f"[limit {own[0].limit}]" if own[0].limit is not None else ""
+        words = " ".join(word for word in (key[2], limit) if word)
+        found += [replace(row, label=words, switched=row.label) for row in own] if once else own
+    return found
 
 
 def rank(table: Iterable[Row], cells: Sequence[Cell]) -> tuple[list[Standing], list[str]]:
@@ -121,6 +141,9 @@ def _compare(table: list[Row], datasets: dict[str, str]) -> tuple[list[Standing]
         if len(metrics) > 1:
             notes.append(f"{dataset}: ranked by {metric}; rows with another primary metric count as missing")
             present = [row for row in present if row.metric == metric]
+        switched = sorted({f"{row.name} {row.switched}" for row in present if row.switched not in ("", row.label)})
+        if switched and len({row.switched or row.label for row in present}) > 1:
+            notes.append(f"{dataset}: ranked under different switches ({'; '.join(switched)})")
         if len({row.data for row in present}) > 1:
             notes.append(f"{dataset}: the ranked rows were measured on different versions or splits of the data")
         positions = rankdata([-round(row.value, 6) for row in present], method="average")

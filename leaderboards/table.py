@@ -33,7 +33,9 @@ class Row:
 
     `std` is the sample standard deviation over the runs (None for one run), `ci_low` and `ci_high` the ends of the 95%
     interval (None where the runs kept no arrays for this metric). `primary`: the ranks of this data set are made of
-    this number. `headline`: the metric that stands for its task. `limit`: the cap on images. `data`: version and split.
+    this number. `headline`: the metric that stands for its task. `limit`: the cap on images. `data`: version and split. `given`: what
+    the caller called the runs, without the switches that were changed. `switched`: in a rank table, the label that a row has
+    in the CSV.
     """
 
     model: str
@@ -58,6 +60,8 @@ class Row:
     headline: bool
     limit: int | None
     data: str
+    given: str = ""
+    switched: str = ""
 
     @property
     def name(self) -> str:
@@ -173,6 +177,7 @@ def _rows(journal: Journal, suite: str, cell: Cell, group: list[Record], label: 
             headline=metric == group[0].primary,
             limit=leader.limit,
             data=f"{leader.dataset_version} {leader.split_digest}",
+            given=", ".join(sorted({str(record.provenance.get("given", "")) for record in group} - {""})),
         )
         for metric, held in holders.items()
     ]

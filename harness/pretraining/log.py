@@ -51,7 +51,7 @@ class Curve(Hook):
         """Take up the curve at the step where the checkpoint was made; on the first process, before its first step."""
         kept = [line for line in lines(self.out) if line["step"] < step]
         write_whole(self.out / CURVE, "".join(json.dumps(line) + "\n" for line in kept))
-        self.events = EventFile(self.out / EVENTS, time.time())
+        self.events = EventFile(self.out / EVENTS)
         for line in kept:
             self.events.add(line["time"], line["step"] + 1, scalars(line))
         self.last = kept[-1] if kept else {}

@@ -3,6 +3,7 @@
 OUT/training.json        what this training is; the folder is closed to any other
 OUT/state/step-*.pth     the last two checkpoints, from which the same command goes on
 OUT/curve.jsonl          losses, schedules, throughput and memory, a line per step; probes between them
+OUT/curve.png            the same to look at, drawn at the end
 OUT/tensorboard/         the same for TensorBoard (`tensorboard --logdir OUT/tensorboard`)
 OUT/log/                 mmengine's log
 OUT/<method>.pth         the product, in the official container
@@ -25,6 +26,7 @@ from harness import provenance
 from harness.pretraining.data import Loader, Samples, StepBatches
 from harness.pretraining.launch import Place, join
 from harness.pretraining.log import CURVE, Curve, Probe, steps
+from harness.pretraining.picture import draw
 from harness.pretraining.settings import Settings, Timetable, claim, identity
 from harness.progress import Progress
 from models.common.errors import UserError
@@ -125,7 +127,8 @@ def pretrain(
         losses = final_losses(out)
         if place.rank == 0:
             product = finish(out, method, settings, what, table, images.layout, place, losses)
-            progress.line(f"{product} is written; curve in {out / CURVE}")
+            drawn = draw(out)
+            progress.line(f"{product} is written; curve in {out / CURVE}{f' and {drawn}' if drawn else ''}")
         _together()
     return Outcome(out / f"{settings.name}.pth", out / "provenance.json", table.total, began, losses)
 

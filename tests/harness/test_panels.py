@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from harness import panels
+from harness.figures import DOTS
 from harness.panels import Panel, nearest, pca_panel, principal_colours, rendered
 from leaderboards.files import JournalError
 from models.common.errors import UserError
@@ -35,8 +36,8 @@ def drawn(path: Path) -> np.ndarray:
 
 def middles(picture: np.ndarray, column: int) -> dict[str, tuple[int, ...]]:
     """The colours in the four quarters of a panel in the first row."""
-    step, gap, top = (round(inches * panels.DOTS) for inches in (panels.CELL + panels.GAP, panels.GAP, 2 * panels.LINE))
-    side = round(panels.CELL * panels.DOTS)
+    step, gap, top = (round(inches * DOTS) for inches in (panels.CELL + panels.GAP, panels.GAP, 2 * panels.LINE))
+    side = round(panels.CELL * DOTS)
     at = {"upper": top + side // 4, "lower": top + 3 * side // 4}
     across = {"left": gap + column * step + side // 4, "right": gap + column * step + 3 * side // 4}
     return {f"{v} {h}": tuple(map(int, picture[at[v], across[h]])) for v in at for h in across}
@@ -72,8 +73,8 @@ def test_every_panel_is_a_row_and_pairs_have_both_dates(tmp_path: Path):
     for name, rows in {"one": [one], "three": [one] * 3, "pair": [two]}.items():
         panels.panels(tmp_path / name, rows, ("land", "water"), 255)
         sizes[name] = drawn(tmp_path / name).shape[:2]
-    cell = panels.DOTS * (panels.CELL + panels.GAP)
-    assert sizes["three"][0] - sizes["one"][0] == pytest.approx(2 * (cell + panels.DOTS * panels.LINE), abs=2)
+    cell = DOTS * (panels.CELL + panels.GAP)
+    assert sizes["three"][0] - sizes["one"][0] == pytest.approx(2 * (cell + DOTS * panels.LINE), abs=2)
     assert sizes["pair"][1] - sizes["one"][1] == pytest.approx(cell, abs=1)
     before, after = (middles(drawn(tmp_path / "pair"), column)["upper left"] for column in (0, 1))
     assert (before, after) == ((0, 0, 0), (255, 255, 255))  # one stretch for both dates
@@ -195,13 +196,13 @@ def test_maps_of_several_models_stand_beside_the_image_and_break_into_lines(tmp_
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     picture = drawn(tmp_path / "a.png")
     wanted = (principal_colours(maps["m0"])[0, 0] * 255).astype(int)
-    side = round(panels.CELL * panels.DOTS)
+    side = round(panels.CELL * DOTS)
     corner = picture[
-        round(2 * panels.LINE * panels.DOTS) + side // 8,
-        round((panels.CELL + 2 * panels.GAP) * panels.DOTS) + side // 8,
+        round(2 * panels.LINE * DOTS) + side // 8,
+        round((panels.CELL + 2 * panels.GAP) * DOTS) + side // 8,
     ]
     assert np.abs(corner.astype(int) - wanted).max() <= 2
-    assert picture.shape[1] == pytest.approx(5 * panels.DOTS * (panels.CELL + panels.GAP), abs=12)
+    assert picture.shape[1] == pytest.approx(5 * DOTS * (panels.CELL + panels.GAP), abs=12)
 
 
 def test_real_pairs_are_drawn(shared: Path, tmp_path: Path):

@@ -37,7 +37,7 @@ def identity() -> Identity:
 def record() -> Callable[..., Record]:
     """`record(0.9, model="dinov2")`: an ok run of that accuracy, with fields of the identity or the record changed."""
 
-    def make(accuracy: float = 0.5, label: str = "", **changes: Any) -> Record:
+    def make(accuracy: float = 0.5, label: str = "", given: str | None = None, **changes: Any) -> Record:
         of_identity = {field.name: changes.pop(field.name) for field in fields(Identity) if field.name in changes}
         plain = Record(
             identity=replace(ORDINARY, **of_identity),
@@ -45,7 +45,7 @@ def record() -> Callable[..., Record]:
             metrics={"accuracy": accuracy},
             primary="accuracy",
             modality="ms",
-            provenance={"label": label, "seconds": 1.5, "warnings": []},
+            provenance={"label": label, "given": label if given is None else given, "seconds": 1.5, "warnings": []},
         )
         return replace(plain, **changes)
 

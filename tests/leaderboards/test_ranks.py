@@ -304,3 +304,18 @@ def test_a_second_task_has_a_rank_table_of_its_own_over_the_sets_that_have_it(re
     assert [line.model for line in second.standings] == ["one:swin", "two:swin"]
     assert (first.ranks.name, second.ranks.name) == ("suite_ranks.csv", "suite_knn_ranks.csv")
     assert first.csv == second.csv
+
+
+def test_a_switch_of_one_task_does_not_part_a_models_tasks_into_two_lines(record, tmp_path) -> None:
+    journal = Journal(tmp_path / "runs")
+    for model, score in (("one", 0.9), ("two", 0.2)):
+        for dataset in ("pv", "eurosat", "so2sat"):
+            label = "linear_probe.epochs=2" if dataset == "pv" and model == "one" else ""
+            journal.append(record(score, model=model, dataset=dataset, label=label, given=""))
+    (board,) = build(journal, "suite", CELLS, tmp_path / "out")
+    assert [(one.model, one.label, one.overall) for one in board.standings] == [
+        ("one:swin", "", 1.0),
+        ("two:swin", "", 2.0),
+    ]
+    assert board.notes == ["pv: ranked under different switches (one:swin linear_probe.epochs=2)"]
+    assert "linear_probe.epochs=2" in (tmp_path / "out/suite.csv").read_text()

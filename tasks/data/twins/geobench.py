@@ -8,7 +8,7 @@ m-cashew-plant a date in every key, m-NeonTree channels of another size that are
 """
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ def _brick_kiln(rng: "np.random.Generator", number: int, split: str) -> "Made":
     label = number % 2
     scene = scenes.mosaic(rng, 64, 8, scenes.FIELDS)
     if label:
-        distance = _distance(rng, 64, (12, 7))
+        distance = _distance(rng, 64, (15, 9))
         scene = np.where(distance < 1, scenes.NAMES.index("roofs"), scene)
         scene = np.where(distance < 0.5, scenes.NAMES.index("bare soil"), scene)
     image = scenes.expose(rng, scene)
@@ -284,7 +284,7 @@ def _label_type(card: DatasetCard) -> Any:
     return kind(card.num_classes, class_names=list(card.classes))
 
 
-def _chosen(image: "np.ndarray", names: "list[str] | tuple[str, ...]") -> "np.ndarray":
+def _chosen(image: "np.ndarray", names: Sequence[str]) -> "np.ndarray":
     """Bands of an exposed scene (13, H, W) by name, in that order."""
     return image[[scenes.BANDS.index(name) for name in names]]
 
@@ -313,7 +313,7 @@ def _roofs(rng: "np.random.Generator", with_panels: bool) -> "Made":
     """Houses in gardens, dark panels on some of the roofs; the picture (3 planes) and the mask of panels (320, 320)."""
     import numpy as np
 
-    gardens = scenes.mosaic(rng, 80, 8, ("pasture", "asphalt", "shrubs"))
+    gardens = scenes.mosaic(rng, 80, 8, ("shrubs", "asphalt", "stubble"))
     houses = scenes.blocks(rng, gardens, "roofs", 26, 0.9)
     water, roof = scenes.NAMES.index("water"), scenes.NAMES.index("roofs")
     panels = (houses == roof) & (scenes.blocks(rng, houses, "water", 10, 0.6 if with_panels else 0.0) == water)

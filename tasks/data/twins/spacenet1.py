@@ -1,4 +1,4 @@
-"""The twin of SpaceNet 1: fourteen images of about 60 x 64 pixels (published: 6940 of about 406 x 439).
+"""The twin of SpaceNet 1: twenty-eight images of about 60 x 64 pixels (published: 6940 of about 406 x 439).
 
 Layout: the archives' folders and names as torchgeo's `SpaceNet1` finds them: `train/3band/3band_AOI_1_RIO_img<n>.tif`
 (8 bits), `train/8band/...` (16 bits, a quarter of the width), `train/geojson/Geo_AOI_1_RIO_img<n>.geojson` with polygons
@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.data import scenes
 from tasks.data.twins.rasters import generator, photograph, save
 
-COUNT, HEIGHT, WIDTH, PIXEL = 14, 60, 64, 4.5e-6
+COUNT, HEIGHT, WIDTH, PIXEL = 28, 60, 64, 4.5e-6
 
 
 def write(root: Path, seed: int = 0) -> None:

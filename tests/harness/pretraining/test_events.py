@@ -1,69 +1,35 @@
-"""TensorBoard's file, read back by a parser of TFRecord and protobuf written here."""
+"""TensorBoard's folder, read back by TensorBoard itself."""
 
-import struct
 from pathlib import Path
-from typing import Any
 
-from harness.pretraining.events import EventFile, crc32c, masked
-
-
-def records(content: bytes) -> list[bytes]:
-    """The messages of a TFRecord file, checksums checked."""
-    found = []
-    while content:
-        length = content[:8]
-        (size,) = struct.unpack("<Q", length)
-        assert content[8:12] == masked(length)
-        message = content[12 : 12 + size]
-        assert content[12 + size : 16 + size] == masked(message)
-        found.append(message)
-        content = content[16 + size :]
-    return found
+from harness.pretraining.events import EventFile
 
 
-def parse(message: bytes) -> dict[int, list[Any]]:
-    """Fields of a protobuf message by number: ints of varints, bytes of everything else."""
-    found: dict[int, list[Any]] = {}
+def read(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
+    """Step, wall time and value of every scalar, by tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    def varint() -> int:
-        nonlocal message
-        value = shift = 0
-        while True:
-            byte, message = message[0], message[1:]
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while message:
-        key = varint()
-        if key & 7 == 0:
-            value: Any = varint()
-        else:
-            size = {1: 8, 5: 4}.get(key & 7) or varint()
-            value, message = message[:size], message[size:]
-        found.setdefault(key >> 3, []).append(value)
-    return found
-
-
-def test_the_checksum_is_that_of_rfc_3720():
-    assert crc32c(b"123456789") == 0xE3069283
-    assert crc32c(bytes(32)) == 0x8A9136AA
-
-
-def test_scalars_come_back_with_their_step_and_time(tmp_path: Path):
-    file = EventFile(tmp_path, 10.0)
-    file.add(11.5, 300, {"loss": -0.25, "probe/accuracy": 0.5})
-    version, line = map(parse, records(file.path.read_bytes()))
-    assert version[3] == [b"brain.Event:2"]
-    assert struct.unpack("<d", line[1][0]) == (11.5,)
-    assert line[2] == [300]
-    values = [parse(value) for value in parse(line[5][0])[1]]
-    assert {value[1][0].decode(): struct.unpack("<f", value[2][0])[0] for value in values} == {
-        "loss": -0.25,
-        "probe/accuracy": 0.5,
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return {
+        tag: [(event.step, event.wall_time, event.value) for event in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
     }
 
 
-def test_the_file_has_the_name_that_tensorboard_looks_for(tmp_path: Path):
-    assert "tfevents" in EventFile(tmp_path, 0.0).path.name
+def test_scalars_come_back_with_their_step_and_time(tmp_path: Path):
+    file = EventFile(tmp_path / "events")
+    file.add(11.5, 300, {"loss": -0.25, "probe/accuracy": 0.5})
+    file.add(12.5, 301, {"loss": -0.5})
+    assert read(tmp_path / "events") == {
+        "loss": [(300, 11.5, -0.25), (301, 12.5, -0.5)],
+        "probe/accuracy": [(300, 11.5, 0.5)],
+    }
+
+
+def test_a_training_that_goes_on_writes_every_step_once(tmp_path: Path):
+    EventFile(tmp_path / "events").add(1.0, 1, {"loss": 3.0})
+    again = EventFile(tmp_path / "events")
+    again.add(1.0, 1, {"loss": 3.0})
+    again.add(2.0, 2, {"loss": 2.0})
+    assert [step for step, _, _ in read(tmp_path / "events")["loss"]] == [1, 2]

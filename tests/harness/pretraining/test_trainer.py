@@ -26,7 +26,7 @@ def start(*arguments: str, launcher: tuple[str, ...] = (), **words: str) -> subp
     """The toy in a process of its own, or in torchrun's; `words` enter its environment."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | words
     command = [sys.executable, *launcher, *TOY, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def losses(out: Path) -> list[float]:

@@ -10,75 +10,11 @@ from tasks.data import folder
 from tasks.data.dataset import SPLITS, usable
 from tasks.data.folder import FolderDataset
 
-BUILDINGS = """
-name = "buildings-oam"
-title = "Buildings of Kampala"
-root = "{data}/buildings_oam"
-layout = "image-mask"
-images = "images"
-masks = "masks_derived"
-classes = ["no building", "building"]
-bands = ["RGB:red", "RGB:green", "RGB:blue"]
-unit = "uint8"
-drop_alpha = true
-gsd = 0.15
-# Tiles of zoom 20 and 21 show the same ground: the split is by longitude.
-[split.lists]
-train = ["images/OAM-61922[4-7]-*", "images/OAM-123844[89]-*", "images/OAM-123845[0-5]-*"]
-val = ["images/OAM-61921[23]-*", "images/OAM-123842[4-7]-*"]
-test = ["images/OAM-61922[89]-*", "images/OAM-123845[6-9]-*"]
-"""
-WATER = """
-name = "water-hls12"
-title = "Water in HLS images"
-root = "{data}/water_hls12"
-layout = "image-mask"
-images = "images"
-masks = "labels"
-classes = ["no water", "water"]
-# Channels 8 to 12 are quality, two elevations, land cover and water occurrence: the last two are near-labels.
-bands = ["L8:B1", "L8:B2", "L8:B3", "L8:B4", "L8:B5", "L8:B6", "L8:B7", "-", "-", "-", "-", "-"]
-unit = "dn"
-nodata = -9999
-gsd = 30
-split = {{rule = "every-nth", test = 3, val = 4}}
-"""
-CLCD = """
-name = "clcd"
-title = "Cropland change in Guangdong"
-root = "{data}/clcd"
-layout = "before-after-label"
-before = "time1"
-after = "time2"
-label = "label"
-mask_values = [0, 255]
-bands = ["RGB:red", "RGB:green", "RGB:blue"]
-unit = "uint8"
-split = {{folders = {{train = "train", val = "val", test = "test"}}}}
-"""
-LEVIR = """
-name = "levir-cd-samples"
-title = "Buildings that came or went in Texas, eight tiles"
-root = "{data}/levir_cd_samples"
-layout = "before-after-label"
-before = "A"
-after = "B"
-label = "label"
-mask_values = [0, 255]
-bands = ["RGB:red", "RGB:green", "RGB:blue"]
-unit = "uint8"
-gsd = 0.5
-# Two tiles are of one original, test_2: they stay together.
-[split.lists]
-train = ["A/train_36_*", "A/test_102_*", "A/test_121_*", "A/test_77_*"]
-val = ["A/test_55_*"]
-test = ["A/test_2_*", "A/train_386_*"]
-"""
+DESCRIPTIONS = Path(__file__).resolve().parents[2] / "data_sets"
 
 
-def open_real(shared: Path, tmp_path: Path, text: str) -> FolderDataset:
-    path = tmp_path / "set.toml"
-    path.write_text(text.format(data=shared / "data"))
+def open_real(name: str) -> FolderDataset:
+    path = DESCRIPTIONS / f"{name}.toml"
     return folder.open_dataset(folder.card(path), path)
 
 
@@ -88,8 +24,8 @@ def everything_changed(data: FolderDataset, names: list[str]) -> float:
     return float(2 * share / (1 + share))
 
 
-def test_buildings_mix_rgb_and_rgba_and_no_ground_is_in_two_splits(shared, tmp_path):
-    data = open_real(shared, tmp_path, BUILDINGS)
+def test_buildings_mix_rgb_and_rgba_and_no_ground_is_in_two_splits(shared):
+    data = open_real("buildings_oam")
     assert [len(data.splits[split]) for split in SPLITS] == [28, 10, 18]
     assert data.warnings == []
     alpha, disguised, ground = 0, 0, {}
@@ -109,8 +45,8 @@ def test_buildings_mix_rgb_and_rgba_and_no_ground_is_in_two_splits(shared, tmp_p
     assert not ground["train"] & ground["test"] | ground["train"] & ground["val"] | ground["val"] & ground["test"]
 
 
-def test_water_is_found_as_well_as_published_and_near_labels_are_out_of_reach(shared, tmp_path):
-    data = usable(open_real(shared, tmp_path, WATER), [f"L8:B{number}" for number in range(1, 8)])
+def test_water_is_found_as_well_as_published_and_near_labels_are_out_of_reach(shared):
+    data = usable(open_real("water_hls12"), [f"L8:B{number}" for number in range(1, 8)])
     assert [len(data.splits[split]) for split in SPLITS] == [23, 7, 15]
     assert data.warnings == []  # -9999 is in channel 9 alone, which is not read
     assert [band.key for band in data.card.bands] == list("1234567")
@@ -123,8 +59,8 @@ def test_water_is_found_as_well_as_published_and_near_labels_are_out_of_reach(sh
     assert hits / union == pytest.approx(0.54, abs=0.01)
 
 
-def test_pairs_of_cropland_are_the_dates_in_order_and_change_as_much_as_published(shared, tmp_path):
-    data = open_real(shared, tmp_path, CLCD)
+def test_pairs_of_cropland_are_the_dates_in_order_and_change_as_much_as_published(shared):
+    data = open_real("clcd")
     assert [len(data.splits[split]) for split in SPLITS] == [10, 2, 4]
     assert data.splits["val"] == ("val/time1/00390.png", "val/time1/00450.png")
     found = data.read("val/time1/00390.png", ["RGB:green", "RGB:blue"])
@@ -134,8 +70,8 @@ def test_pairs_of_cropland_are_the_dates_in_order_and_change_as_much_as_publishe
     assert everything_changed(data, list(data.splits["train"])) == pytest.approx(0.20, abs=0.005)
 
 
-def test_pairs_of_buildings_are_the_dates_in_order_and_one_has_no_change(shared, tmp_path):
-    data = open_real(shared, tmp_path, LEVIR)
+def test_pairs_of_buildings_are_the_dates_in_order_and_one_has_no_change(shared):
+    data = open_real("levir_cd_samples")
     assert [len(data.splits[split]) for split in SPLITS] == [4, 1, 3]
     name = "A/test_55_0256_0000.png"
     for date, image in zip("AB", data.read(name, ["RGB:red", "RGB:green", "RGB:blue"]), strict=True):

@@ -32,8 +32,8 @@ def test_of_the_whole_set_the_first_4999_are_train_and_the_next_1000_validation(
 
 def test_a_part_of_the_set_is_split_in_the_same_proportions_and_says_so(twins):
     data = spacenet1.open_dataset(CARD, twins / CARD.location)
-    assert [len(data.splits[split]) for split in ("train", "val", "test")] == [10, 2, 2]
-    assert data.warnings == ["spacenet1: 10/2/2 samples (train/val/test) where the whole set has 4999/1000/941"]
+    assert [len(data.splits[split]) for split in ("train", "val", "test")] == [20, 4, 4]
+    assert data.warnings == ["spacenet1: 20/4/4 samples (train/val/test) where the whole set has 4999/1000/941"]
 
 
 def test_images_and_masks_are_those_of_torchgeo_at_its_size(twins, monkeypatch):
