@@ -33,9 +33,9 @@ class Row:
 
     `std` is the sample standard deviation over the runs (None for one run), `ci_low` and `ci_high` the ends of the 95%
     interval (None where the runs kept no arrays for this metric). `primary`: the ranks of this data set are made of
-    this number. `headline`: the metric that stands for its task. `limit`: the cap on images. `data`: version and split. `given`: what
-    the caller called the runs, without the switches that were changed. `switched`: in a rank table, the label that a row has
-    in the CSV.
+    this number. `headline`: the metric that stands for its task. `limit`: the cap on images. `data`: version and split.
+    `given`: what the caller called the runs, without the switches that were changed. `switched`: in a rank table, the
+    label that a row has in the CSV.
     """
 
     model: str

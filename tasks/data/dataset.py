@@ -22,9 +22,9 @@ class DatasetCard:
     metres. `modality` is the column group of the rank table: `optical` or `ms`. `splits` counts images per split (0:
     unknown). `family` names the reader, `location` the folder below the data root, `ignore` the label that is no class
     (-1: none). `no_data` is a class that means absence of data, where such pixels count as a class (-1: none): scores
-    are given with and without it. `fractions` are those of the training subsets that the set itself ships. `split_note` says whose splits these are and what the publication leaves open.
-    `bytes` is the size on disk (0: unknown), `checksums` those of the published archives as (file, "md5:..." or
-    "sha256:..."). `revision` rises when the reader is corrected.
+    are given with and without it. `fractions` are those of the training subsets that the set itself ships. `split_note`
+    says whose splits these are and what the publication leaves open. `bytes` is the size on disk (0: unknown), `checksums`
+    those of the published archives as (file, "md5:..." or "sha256:..."). `revision` rises when the reader is corrected.
     """
 
     name: str
