@@ -79,10 +79,20 @@ def lines(root: Path) -> Iterator[str]:
         path = catalogue.find(card, root)
         missing += path is None
         splits = "/".join(map(str, card.splits)) if any(card.splits) else "as found"
-        size = sources.words(on_disk(path) if path else card.bytes) if path or card.bytes else "size unknown"
+        size = sources.words(on_disk(path)) if path else _published_size(card)
         state = f"here: {path}" if path else f"missing: {sources.remedy(card).strip('`')}"
         yield f"{name:24} {card.label:10} {splits:>16} {size:>12}  {state}"
     yield f"{len(catalogue.names()) - missing} data sets here, {missing} missing, below {root}"
+
+
+def _published_size(card: DatasetCard) -> str:
+    """The size on disk; where nobody states it, that of the pixels of a GEO-Bench set, which are stored uncompressed."""
+    if card.bytes:
+        return sources.words(card.bytes)
+    if card.family != "geobench":
+        return "size unknown"
+    per_pixel = sum(1 if band.unit == "uint8" else 2 if band.unit == "dn" else 4 for band in card.bands)
+    return f"about {sources.words(sum(card.splits) * card.size**2 * per_pixel)}"
 
 
 def on_disk(path: Path) -> int:
