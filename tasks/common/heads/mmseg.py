@@ -49,6 +49,18 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def building() -> Iterator[None]:
+    """Where heads are built: quietly, and with names looked up in mmsegmentation's registries.
+
+    A Runner of mmengine that has worked in the same process leaves its own scope behind, in which they are not found.
+    """
+    from mmengine.registry import DefaultScope
+
+    with quiet(), DefaultScope.overwrite_default_scope("mmseg"):
+        yield
+
+
 def decode_heads() -> ModuleType:
     """`mmseg.models.decode_heads`, imported when it is first asked for: that takes seconds."""
     provide_extension()

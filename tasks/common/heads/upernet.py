@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from tasks.common.heads.mmseg import decode_heads, quiet
+from tasks.common.heads.mmseg import building, decode_heads
 
 HIDDEN = 512
 # With 512 channels an image of 224 pixels costs 41.6 G multiplications in the head, more than twice those of a ViT-B, and
@@ -53,7 +53,7 @@ def auxiliary_head(channels: Sequence[int], num_classes: int, hidden: int = HIDD
 
 
 def _build(kind: Any, **options: Any) -> nn.Module:
-    with quiet():
+    with building():
         head = kind(norm_cfg={"type": "BN"}, align_corners=False, **options)
     # What `init_weights` would do; that would also draw some convolutions a second time and log every parameter.
     nn.init.normal_(head.conv_seg.weight, std=0.01)

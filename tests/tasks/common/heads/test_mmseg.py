@@ -55,3 +55,12 @@ def test_an_extension_that_is_installed_is_left_to_be_imported(tmp_path: Path, m
     monkeypatch.delitem(sys.modules, mmseg.EXTENSION)
     mmseg.provide_extension()
     assert mmseg.EXTENSION not in sys.modules
+
+
+def test_a_head_is_built_in_a_process_whose_scope_is_mmengines():
+    from mmengine.registry import DefaultScope
+
+    from tasks.common.heads import build
+
+    with DefaultScope.overwrite_default_scope("mmengine"):
+        build("upernet-lite", (4, 4, 4, 4), (4, 8, 16, 32), 2)

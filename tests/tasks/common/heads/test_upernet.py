@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tasks.common.heads import upernet
-from tasks.common.heads.mmseg import decode_heads, quiet
+from tasks.common.heads.mmseg import building, decode_heads
 
 CHANNELS = (3, 4, 5, 6)
 SIZES = ((13, 10), (7, 5), (4, 3), (2, 2))
@@ -74,7 +74,7 @@ def test_logits_and_all_gradients_are_those_of_the_paper_written_out(reference):
 
 
 def plain(name: str, **options) -> torch.nn.Module:
-    with quiet():
+    with building():
         return getattr(decode_heads(), name)(num_classes=2, norm_cfg={"type": "BN"}, **options)
 
 
