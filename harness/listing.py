@@ -48,11 +48,14 @@ def model_lines() -> list[str]:
 
 
 def suite_lines() -> list[str]:
-    """Every suite with its data sets and their tasks; the ranked task stands last."""
+    """Every suite with its data sets, and every task with the metric that stands for it; the ranked task stands last."""
     lines = []
     for suite in SUITES.values():
         lines.append(f"{suite.name}: {suite.title} (protocol {suite.protocol})")
-        lines += [f"    {dataset:24} {', '.join(tasks)}" for dataset, tasks in suite.datasets]
+        protocol = PROTOCOLS[suite.protocol]
+        for dataset, tasks in suite.datasets:
+            card = catalogue.card(dataset)
+            lines.append(f"    {dataset:24} {', '.join(f'{task} ({protocol.primary(task, card)})' for task in tasks)}")
     return lines
 
 

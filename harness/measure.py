@@ -17,7 +17,6 @@ from models.common.bands import Transform
 from models.common.card import Card
 from models.common.errors import UserError
 from models.common.weights import Located, module_digest
-from tasks import change_detection, knn, linear_probe, segmentation
 from tasks.common.features import Compute
 from tasks.common.splits import Result
 from tasks.data.dataset import Dataset
@@ -133,20 +132,6 @@ def label_of(job: Job, options: Options) -> str:
 
 def _word(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def primary(job: Job, protocol: Protocol) -> str:
-    """The metric that stands for a task on a data set in a table."""
-    multilabel = job.dataset.label == "multilabel"
-    match job.task:
-        case "knn":
-            return knn.primary(multilabel, protocol.knn)
-        case "linear_probe":
-            return linear_probe.primary(multilabel, protocol.linear_probe)
-        case "segmentation":
-            switches = protocol.segmentation.on(job.dataset.name, job.card.label)
-            return segmentation.primary(job.dataset.no_data >= 0, switches)
-    return change_detection.PRIMARY
 
 
 def facts(

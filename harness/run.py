@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import provenance
 from harness.dense import PerPixel
-from harness.measure import CannotBuild, Model, Options, facts, identity, primary
+from harness.measure import CannotBuild, Model, Options, facts, identity
 from harness.pictures import Gallery
 from harness.plan import Job, compile_for, without_statistics
 from harness.pooled import Pooled
@@ -154,7 +154,7 @@ def _evaluate(
                 identity=pending[key],
                 status="ok",
                 metrics=result.metrics,
-                primary=primary(job, options.protocol),
+                primary=options.protocol.primary(job.task, job.dataset, job.card.label),
                 modality=dataset.card.modality,
                 provenance=facts(
                     *(

@@ -21,7 +21,6 @@ LOSSES: dict[str, dense.Loss] = {
     "bce": losses.binary_cross_entropy,
     "cross_entropy": losses.cross_entropy,
 }
-PRIMARY = "f1_change"
 
 
 def difference(before: Maps, after: Maps, absolute: bool) -> Maps:
@@ -57,7 +56,7 @@ def evaluate(
         outputs=outputs,
         loss=LOSSES[switches.loss],
         decide=changed,
-        score=lambda counts: change_scores(counts)[PRIMARY] if counts[:, 1].any() else 0.0,
+        score=lambda counts: change_scores(counts)[switches.primary] if counts[:, 1].any() else 0.0,
         seed=seed,
         switches=switches,
         report=report,

@@ -25,11 +25,6 @@ VOTES = ("uniform", "weighted")
 CHUNK_ELEMENTS = 2**24  # similarities held at once: 128 MB
 
 
-def primary(multilabel: bool, switches: Knn) -> str:
-    """The metric that stands for k-NN in a table: the mean over k under the weighted vote."""
-    return "f1_micro_mean_weighted" if multilabel else "accuracy_mean_weighted"
-
-
 def evaluate(train: Split, val: Split, test: Split, num_classes: int, multilabel: bool, switches: Knn) -> Result:
     """Classify the test split by its neighbours in the train split; raises `UserError` on splits that cannot be.
 

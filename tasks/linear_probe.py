@@ -22,11 +22,6 @@ GRADIENT_TOLERANCE = 1e-6
 TrainEpoch = Callable[[int, int], Split]
 
 
-def primary(multilabel: bool, switches: LinearProbe) -> str:
-    """The metric that stands for the linear probe in a table."""
-    return "f1_micro" if multilabel else "accuracy"
-
-
 def evaluate(
     train: Split,
     val: Split,

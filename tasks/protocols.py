@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 from models.common.bands import MISSING_BANDS
 from models.common.errors import UserError, choose
+from tasks.data.dataset import DatasetCard
 from tasks.switches import ChangeDetection, Dense, Knn, LinearProbe, Segmentation, check_input_size
 
 DENSE = ("segmentation", "change_detection")
@@ -75,6 +76,18 @@ class Protocol:
             return self.input_size, self.fit
         switches = self.dense(task, dataset, model)
         return switches.input_size, switches.fit
+
+    def primary(self, task: str, card: DatasetCard, model: str = "") -> str:
+        """The metric that stands for a task on a data set in a table."""
+        multilabel = card.label == "multilabel"
+        match task:
+            case "knn":
+                return self.knn.primary(multilabel)
+            case "linear_probe":
+                return self.linear_probe.primary(multilabel)
+            case "segmentation":
+                return self.segmentation.on(card.name, model).primary(card.no_data >= 0)
+        return self.change_detection.primary
 
     def switches(self, task: str, dataset: str, model: str) -> dict[str, object]:
         """Every switch that can change the numbers of this task on this data set: part of a run's identity."""

@@ -18,11 +18,6 @@ from tasks.switches import Segmentation
 LOSSES: dict[str, dense.Loss] = {"cross_entropy": losses.cross_entropy, "bce": losses.bce_one_hot}
 
 
-def primary(has_no_data: bool, switches: Segmentation) -> str:
-    """The metric that stands for segmentation in a table."""
-    return switches.primary(has_no_data)
-
-
 def evaluate(
     scenes: Scenes,
     train: Sequence[str],
@@ -45,7 +40,7 @@ def evaluate(
     def scores(counts: np.ndarray) -> dict[str, float]:
         return segmentation_scores(counts, card.classes, card.no_data)
 
-    name = primary(card.no_data >= 0, switches)
+    name = switches.primary(card.no_data >= 0)
     trained = dense.train(
         *(scenes, train, val),
         outputs=card.num_classes,

@@ -31,6 +31,10 @@ class Knn:
         _require_ascending("k of k-NN", self.k)
         _require(self.temperature > 0, f"the temperature of k-NN must be above 0, got {self.temperature}")
 
+    def primary(self, multilabel: bool) -> str:
+        """The metric that stands for k-NN in a table: the mean over k under the weighted vote."""
+        return "f1_micro_mean_weighted" if multilabel else "accuracy_mean_weighted"
+
 
 @dataclass(frozen=True)
 class Training:
@@ -117,6 +121,10 @@ class LinearProbe(Training):
         _require(
             0 <= self.rotation_degrees <= 180, f"the rotation must lie in 0..180 degrees, got {self.rotation_degrees}"
         )
+
+    def primary(self, multilabel: bool) -> str:
+        """The metric that stands for the linear probe in a table."""
+        return "f1_micro" if multilabel else "accuracy"
 
     def for_dataset(self, dataset: str) -> "LinearProbe":
         """The switches that hold on one data set, with nothing left to look up."""
@@ -315,6 +323,11 @@ class ChangeDetection(Dense):
     def __post_init__(self) -> None:
         super().__post_init__()
         choose("difference", self.difference, ("signed", "absolute"))
+
+    @property
+    def primary(self) -> str:
+        """The metric that stands for change detection in a table."""
+        return "f1_change"
 
 
 def check_input_size(size: str | int) -> None:

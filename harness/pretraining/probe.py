@@ -82,7 +82,7 @@ class LabelledSet:
         train, test = self.features("train", encode), self.features("test", encode)
         switches, card = PROTOCOLS["clean"].knn, self.dataset.card
         result = knn.evaluate(train, test, test, card.num_classes, self.multilabel, switches)
-        metric = knn.primary(self.multilabel, switches)
+        metric = switches.primary(self.multilabel)
         return {metric: result.metrics[metric], "effective_rank": effective_rank(test.features)}
 
 

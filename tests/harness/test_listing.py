@@ -35,3 +35,13 @@ def test_the_transforms_of_every_model_are_compiled_or_refused_with_the_band():
 
 def test_a_data_set_is_listed_with_its_splits():
     assert any(line.startswith("m-eurosat ") and "2000/1000/1000" in line for line in listing.dataset_lines())
+
+
+def test_suites_name_the_metric_that_stands_for_every_task():
+    lines = listing.suite_lines()
+    deo = lines[next(number for number, line in enumerate(lines) if line.startswith("deo:")) :][:14]
+    metrics = {line.split()[0]: line.split("(")[1].rstrip(")") for line in deo[1:]}
+    assert len(metrics) == 13
+    assert metrics["sen1floods11"] == "iou_micro_native"
+    assert metrics["pastis"] == "miou_macro_all_native"
+    assert (metrics["oscd"], metrics["m-bigearthnet"], metrics["m-eurosat"]) == ("f1_change", "f1_micro", "accuracy")

@@ -198,7 +198,7 @@ def test_the_mean_is_over_k_and_follows_from_the_samples():
         assert result.metrics[f"accuracy_mean_{vote}"] == sum(by_k) / 2
         right = result.samples[f"prediction_{vote}"] == result.samples["label"][:, None]
         assert right.mean(axis=0).tolist() == pytest.approx(by_k, abs=1e-15)
-    assert knn.primary(False, Knn()) in result.metrics
+    assert Knn().primary(False) in result.metrics
     assert result.notes == ()
 
 
@@ -226,7 +226,7 @@ def test_a_label_is_predicted_where_half_the_vote_has_it():
     assert result.metrics["map_macro_k1_uniform"] == 1.0
     # The weighted vote at k = 4 all but forgets the two far images.
     assert result.samples["prediction_weighted"][0, 2].tolist() == [1, 1, 0]
-    assert knn.primary(True, Knn()) in result.metrics
+    assert Knn().primary(True) in result.metrics
     assert result.samples["prediction_uniform"].dtype == np.uint8
     assert result.samples["label"].dtype == np.uint8
 

@@ -38,10 +38,10 @@ def test_bce_on_one_hot_masks_learns_too():
 
 
 def test_no_data_is_counted_or_left_out_and_the_primary_metric_says_which():
-    assert segmentation.primary(True, Segmentation()) == "miou_macro_present_native"
-    assert segmentation.primary(True, Segmentation(no_data="ignore")) == "miou_macro_present_native_without_no_data"
-    assert segmentation.primary(False, Segmentation(no_data="ignore", absent="zero")) == "miou_macro_zero_native"
-    assert segmentation.primary(False, Segmentation(average="micro")) == "iou_micro_native"
+    assert Segmentation().primary(True) == "miou_macro_present_native"
+    assert Segmentation(no_data="ignore").primary(True) == "miou_macro_present_native_without_no_data"
+    assert Segmentation(no_data="ignore", absent="zero").primary(False) == "miou_macro_zero_native"
+    assert Segmentation(average="micro").primary(False) == "iou_micro_native"
     data = lakes(classes=("no data", "ground", "water"), no_data=0)
     for name, label in data.labels.items():
         data.labels[name] = np.where(np.arange(32) < 4, 0, label + 1)
